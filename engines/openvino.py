@@ -1,0 +1,103 @@
+"""OpenVINO on a CPU: two to five times faster than eager, and open at once from the cache."""
+
+from __future__ import annotations
+
+import io
+import sys
+import warnings
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from engines import hardware, threads
+from engines.base import USE_EAGER, Array, EngineError, EngineUnavailable, Run, first_line
+
+if TYPE_CHECKING:
+    from torch.export import ExportedProgram
+
+TENSORS = False
+
+
+def _core() -> Any:
+    # OpenVINO sends a usage event to its vendor on import unless this package is absent: make it absent.
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+    import openvino
+
+    return openvino.Core()
+
+
+def require() -> None:
+    """OpenVINO has to be installed."""
+    if not hardware.installed("openvino"):
+        raise EngineUnavailable("OpenVINO is not installed", hint="pip install openvino")
+
+
+def precisions(wanted: str) -> tuple[str, ...]:
+    """bf16 only where both OpenVINO and the processor have it: OpenVINO's own default would emulate it."""
+    if wanted != "auto":
+        return (wanted,)
+    if hardware.native_bf16() and "BF16" in _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        return ("bf16", "f32")
+    return ("f32",)
+
+
+def torch_device() -> str:
+    """Conversion happens on the CPU."""
+    return "cpu"
+
+
+def identity(count: int) -> dict[str, str]:
+    """The file holds the graph compiled for a kind of processor; threads are set when it is opened."""
+    del count
+    return {
+        "openvino": hardware.version("openvino"),
+        "torch": hardware.version("torch"),
+        "device": hardware.cpu_name(),
+        "capability": ",".join(hardware.cpu_flags()),
+        "driver": "none",
+    }
+
+
+def build(program: ExportedProgram, precision: str, count: int) -> bytes:
+    """Convert and compile; the bytes are OpenVINO's compiled blob."""
+    core = _core()
+    import openvino
+
+    shapes = [
+        tuple(node.meta["val"].shape) for node in program.graph.nodes
+        if node.op == "placeholder" and node.name in program.graph_signature.user_inputs
+    ]
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # conversion is noisy about torch's internals
+            model = openvino.convert_model(program)
+        # The converter forgets the fixed sizes; with them OpenVINO plans memory and kernels once.
+        model.reshape({index: list(shape) for index, shape in enumerate(shapes)})
+        compiled = core.compile_model(model, "CPU", _settings(precision, count))
+        return bytes(compiled.export_model().getvalue())
+    except Exception as error:  # conversion and compilation raise several unrelated types
+        said = f"OpenVINO cannot compile this network: {first_line(error)}"
+        raise EngineError(said, hint=USE_EAGER) from error
+
+
+def load(data: bytes, precision: str, count: int) -> Run:
+    """Open a blob; the returned function releases the GIL while it computes and returns fresh arrays."""
+    compiled = _core().import_model(io.BytesIO(data), "CPU", _settings(precision, count))
+    request = compiled.create_infer_request()
+    ports = list(compiled.outputs)
+
+    def run(inputs: Sequence[Any]) -> list[Array]:
+        # Inputs are read where they lie; outputs are copied, for the next call writes over OpenVINO's own.
+        results = request.infer(list(inputs), share_inputs=True, share_outputs=False)
+        return [results[port] for port in ports]
+
+    return run
+
+
+def _settings(precision: str, count: int) -> dict[str, Any]:
+    """Everything that has a machine-dependent default is said."""
+    return {
+        "INFERENCE_PRECISION_HINT": precision,
+        "INFERENCE_NUM_THREADS": threads.threads_for(count),
+        "NUM_STREAMS": 1,
+        "PERFORMANCE_HINT": "LATENCY",
+    }
