@@ -22,6 +22,8 @@ USE_EAGER = "use the engine eager, which always works"
 class EngineError(RuntimeError):
     """An engine could not be built, opened or trusted; `hint` says what to do, or is empty."""
 
+    exit_code = 5
+
     def __init__(self, message: str, *, hint: str = "") -> None:
         super().__init__(message)
         self.hint = hint
@@ -115,8 +117,10 @@ def measure(reference: Sequence[Array], got: Sequence[Array]) -> Difference:
         if np.isnan(a).any():
             raise EngineError(f"the network itself gives NaN in output {index}", hint="check its weights")
         if not np.array_equal(finite, np.isfinite(b)):
-            raise EngineError(f"output {index} has NaN or infinite values that eager does not have",
-                              hint="try precision f32")
+            raise EngineError(
+                f"output {index} has NaN or infinite values that eager does not have",
+                hint="try precision f32",
+            )
         if not finite.any():
             continue
         exact = a[finite].astype(np.float64)

@@ -168,8 +168,14 @@ class _Request:
     """What `open_engine` was asked for, with the module made at most once, and only if needed."""
 
     def __init__(
-        self, module: Any, inputs: Sequence[Any], precision: str, use_cache: bool, graph: str | None,
-        label: str, count: int,
+        self,
+        module: Any,
+        inputs: Sequence[Any],
+        precision: str,
+        use_cache: bool,
+        graph: str | None,
+        label: str,
+        count: int,
     ) -> None:
         self.inputs = tuple(inputs)
         self.signature = tuple(map(_signature, self.inputs))
@@ -299,8 +305,15 @@ def _entry(
 ) -> cache.Entry:
     reference, bare = request.reference
     return cache.Entry(
-        key=key, label=request.label, engine=name, device=device, precision=precision, error=error,
-        inputs=request.signature, outputs=tuple(str(output.dtype) for output in reference), bare=bare,
+        key=key,
+        label=request.label,
+        engine=name,
+        device=device,
+        precision=precision,
+        error=error,
+        inputs=request.signature,
+        outputs=tuple(str(output.dtype) for output in reference),
+        bare=bare,
         created=time.time(),
     )
 

@@ -63,7 +63,8 @@ def build(program: ExportedProgram, precision: str, count: int) -> bytes:
     import openvino
 
     shapes = [
-        tuple(node.meta["val"].shape) for node in program.graph.nodes
+        tuple(node.meta["val"].shape)
+        for node in program.graph.nodes
         if node.op == "placeholder" and node.name in program.graph_signature.user_inputs
     ]
     try:
