@@ -1,0 +1,40 @@
+"""cleanplate's Python interface; everything is imported when it is first used.
+
+    report = stream.clean("plaza.mp4", "plaza.clean.mp4")
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from configs.schema import Config, load_config
+    from stream.job import Job, Progress, clean
+    from stream.cleaner import Cleaner
+    from stream.errors import CleanplateError
+    from stream.report import Report
+
+_HOMES = {
+    "Cleaner": "stream.cleaner",
+    "CleanplateError": "stream.errors",
+    "Config": "configs.schema",
+    "Job": "stream.job",
+    "Progress": "stream.job",
+    "Report": "stream.report",
+    "clean": "stream.job",
+    "load_config": "configs.schema",
+}
+
+__all__ = ["Cleaner", "CleanplateError", "Config", "Job", "Progress", "Report", "clean", "load_config"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name from the file it lives in."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'stream' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

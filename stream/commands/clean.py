@@ -1,0 +1,124 @@
+"""`cleanplate clean INPUT -o OUTPUT`: the main job."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from stream.errors import UsageError
+
+
+def clean(
+    input: Annotated[Path, typer.Argument(help="A video, a folder of images, or one image.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="What to write; never the input.")],
+    preset: Annotated[str, typer.Option(help="tourist, paper or webcam.")] = "tourist",
+    remove: Annotated[
+        list[str] | None, typer.Option(help="Classes, or class@x,y, that go: car,truck or person@320,200.")
+    ] = None,
+    keep: Annotated[list[str] | None, typer.Option(help="Classes, or class@x,y, that stay.")] = None,
+    masks: Annotated[
+        Path | None, typer.Option(help="Video or PNG folder, non-zero is hole; with an objects.json: object ids.")
+    ] = None,
+    look_ahead: Annotated[str | None, typer.Option(help="0, seconds, or shot.")] = None,
+    fps: Annotated[str | None, typer.Option(help="Frames per second of a folder of images, e.g. 25 or 30000/1001.")] = None,
+    engine: Annotated[str | None, typer.Option(help="auto, eager, openvino, inductor or tensorrt.")] = None,
+    start: Annotated[str | None, typer.Option(help="Begin here: seconds, or h:mm:ss.")] = None,
+    end: Annotated[str | None, typer.Option(help="Stop here: seconds, or h:mm:ss.")] = None,
+    lossless: Annotated[bool, typer.Option("--lossless", help="Encode without loss.")] = False,
+    deinterlace: Annotated[bool, typer.Option("--deinterlace", help="Deinterlace first.")] = False,
+    report: Annotated[Path | None, typer.Option(help="Write what was done as JSON.")] = None,
+    log: Annotated[Path | None, typer.Option(help="Write one JSON line per frame and thing.")] = None,
+    provenance: Annotated[
+        Path | None, typer.Option(help="Write a lossless grey .mkv: 0 untouched, 1 seen, 2 reference, 3 invented.")
+    ] = None,
+    config: Annotated[Path | None, typer.Option(help="A YAML file laid over the preset.")] = None,
+    change: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one key, e.g. judge.threshold=0.2.")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUTPUT if it exists.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no summary.")] = False,
+) -> None:
+    """Take out of a clip what does not belong in it, and keep everything else as it is."""
+    from configs.schema import load_config, parse_override
+    from stream.job import Job
+    from stream.job import clean as run
+    from stream.progress import show_progress, summary
+
+    overrides = dict(parse_override(text) for text in change or ())
+    if remove:
+        overrides["judge.remove"] = _classes(remove)
+    if keep:
+        overrides["judge.keep"] = _classes(keep)
+    if look_ahead is not None:
+        overrides["look_ahead"] = look_ahead if look_ahead == "shot" else _number(look_ahead, "--look-ahead")
+    if engine is not None:
+        overrides["engine.name"] = engine
+    job = Job(
+        masks=masks,
+        start=_seconds(start, "--start"),
+        end=_seconds(end, "--end"),
+        fps=_fraction(fps, "--fps"),
+        lossless=lossless,
+        deinterlace=deinterlace,
+        overwrite=overwrite,
+        log=log,
+        provenance=provenance,
+    )
+    settings = load_config(preset, config, overrides)
+    with show_progress(quiet=quiet) as on_progress:
+        done = run(input, output, settings, job=job, on_progress=on_progress)
+    if report is not None:
+        report.write_text(done.to_json(), encoding="utf-8")
+    if not quiet:
+        for line in summary(done):
+            typer.echo(line, err=True)
+    if done.partial:
+        raise typer.Exit(6)
+
+
+def _classes(texts: list[str]) -> list[str]:
+    """Split `car,truck` but not the comma of `person@320,200`."""
+    parts: list[str] = []
+    for text in texts:
+        for part in text.split(","):
+            if parts and "@" in parts[-1] and "," not in parts[-1] and part.strip().isdigit():
+                parts[-1] += f",{part.strip()}"
+            elif part.strip():
+                parts.append(part.strip())
+    return parts
+
+
+def _number(text: str, option: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise UsageError(f"{option} wants seconds, got {text!r}") from None
+
+
+def _fraction(text: str | None, option: str) -> Fraction | None:
+    if text is None:
+        return None
+    try:
+        value = Fraction(text)
+    except (ValueError, ZeroDivisionError):
+        raise UsageError(f"{option} wants a number such as 25 or 30000/1001, got {text!r}") from None
+    if value <= 0:
+        raise UsageError(f"{option} must be above 0, got {text}")
+    return value
+
+
+def _seconds(text: str | None, option: str) -> Fraction | None:
+    if text is None:
+        return None
+    total = Fraction(0)
+    try:
+        for part in text.split(":"):
+            total = total * 60 + Fraction(part)
+    except (ValueError, ZeroDivisionError):
+        raise UsageError(f"{option} wants seconds or h:mm:ss, got {text!r}") from None
+    if total < 0:
+        raise UsageError(f"{option} must not be below 0, got {text}")
+    return total

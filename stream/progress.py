@@ -1,0 +1,92 @@
+"""Progress and summaries on the terminal: a bar where there is one, a plain line each 10 s otherwise."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from time import monotonic
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from stream.job import Progress
+    from stream.report import Report
+
+LINE_SECONDS = 10.0
+
+
+@contextmanager
+def show_progress(*, quiet: bool = False) -> Iterator[Callable[[Progress], None]]:
+    """Yield an `on_progress` that shows frames, frames per second and time left on stderr."""
+    if quiet:
+        yield lambda _: None
+    elif sys.stderr.isatty():
+        with _bar() as update:
+            yield update
+    else:
+        yield _lines()
+
+
+@contextmanager
+def _bar() -> Iterator[Callable[[Progress], None]]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]:.1f} fps"),
+        TimeRemainingColumn(),
+    )
+    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("preparing", total=None, rate=0.0)
+
+        def update(progress: Progress) -> None:
+            rate = progress.frames / progress.seconds if progress.seconds else 0.0
+            bar.update(
+                task, description="cleaning", completed=progress.frames, total=progress.total, rate=rate
+            )
+
+        yield update
+
+
+def _lines() -> Callable[[Progress], None]:
+    last = monotonic()
+
+    def update(progress: Progress) -> None:
+        nonlocal last
+        if monotonic() - last < LINE_SECONDS:
+            return
+        last = monotonic()
+        of = f" of {progress.total}" if progress.total else ""
+        rate = progress.frames / progress.seconds if progress.seconds else 0.0
+        print(f"cleaning: {progress.frames}{of} frames, {rate:.1f} fps", file=sys.stderr)
+
+    return update
+
+
+def summary(report: Report) -> list[str]:
+    """What was done, in a few lines for a person."""
+    gone = [track for track in report.tracks if track.action == "remove"]
+    kept = [track for track in report.tracks if track.action == "keep"]
+    lines = [
+        f"{report.output}: {report.frames} frames at {report.frames_per_second:.1f} fps; "
+        f"removed {_count(gone)}, kept {_count(kept)}"
+    ]
+    hole = report.hole
+    if hole.mean_share > 0:
+        lines.append(
+            f"replaced {hole.mean_share:.1%} of the picture: {hole.seen_share:.0%} seen in other frames, "
+            f"{hole.inpainted_share:.0%} invented"
+        )
+    lines += [f"warning: {text}" for text in report.warnings]
+    return lines
+
+
+def _count(tracks: list) -> str:  # type: ignore[type-arg]
+    from collections import Counter
+
+    labels = Counter(track.label for track in tracks)
+    return ", ".join(f"{number} {label}" for label, number in labels.most_common()) or "nothing"
