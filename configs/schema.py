@@ -30,7 +30,7 @@ class Perceive(_Section):
     size: int = Field(512, ge=128, le=2048, description="longer side of the segmentator's input, pixels")
     every: int = Field(1, ge=1, le=30, description="run the segmentator on every n-th frame, carry masks between")
     stuff_seconds: float = Field(1.0, gt=0, description="look at the surroundings this often, seconds")
-    score: float = Field(0.4, ge=0, le=1, description="things below this score are not things")
+    score: float = Field(0.2, ge=0, le=1, description="things below this score are not things")
     min_area: float = Field(0.0002, ge=0, le=1, description="smallest thing, share of the frame")
 
 
@@ -39,6 +39,7 @@ class Track(_Section):
 
     patience_seconds: float = Field(0.7, ge=0, description="how long a track survives unseen")
     confirm: int = Field(2, ge=1, description="sightings before a track is believed")
+    start: float = Field(0.4, ge=0, le=1, description="less sure sightings go on with a track but start none")
 
 
 class Judge(_Section):
@@ -46,6 +47,7 @@ class Judge(_Section):
 
     rule: Literal["fitted", "paper"] = Field("fitted", description="relation table, or the paper's word vectors")
     threshold: float = Field(0.4, ge=0, le=1, description="relation below this does not belong")
+    stuff: float = Field(0.5, ge=0, le=1, description="surroundings more probable than this are there")
     min_area: float = Field(0.0, ge=0, le=1, description="smaller things are left alone, share of the frame")
     max_area: float = Field(1.0, ge=0, le=1, description="larger things are left alone, share of the frame")
     passers: tuple[str, ...] = Field((), description="classes that go because they pass, unless one is the subject")
@@ -204,7 +206,8 @@ def _explain(error: ValidationError) -> str:
     path = [str(part) for part in first["loc"]]
     dotted = ".".join(path)
     if first["type"] == "extra_forbidden":
-        return f"unknown key {dotted!r}{_nearest(dotted, [row[0] for row in describe()])}"
+        known = [row[0] for row in describe()]
+        return f"unknown key {dotted!r}{_nearest(dotted, [*known, *Config.model_fields])}"
     return f"{dotted}: {first['msg']}, got {first['input']!r}"
 
 

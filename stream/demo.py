@@ -8,6 +8,7 @@ view: in from the left, out to the right.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import av
@@ -94,20 +95,26 @@ def side_by_side(before: Image, after: Image) -> Image:
 
 def _photographs() -> tuple[Image, NDArray[np.float32], NDArray[np.float32]]:
     """The palace, the person (float32 RGB) and the person's soft alpha in [0, 1]."""
-    try:
-        from skimage.data import astronaut
-        from sklearn.datasets import load_sample_image
-    except ImportError:
-        raise EngineError(
-            "the demo's photographs are not installed", hint="pip install 'cleanplate[demo]'"
-        ) from None
-    person = astronaut()[:346].astype(np.float32)
+    person = _photograph("skimage", "data/astronaut.png")[:346].astype(np.float32)
     outline = np.zeros(person.shape[:2], np.uint8)
     cv2.fillPoly(outline, [np.array(_BUST, np.int32)], 255, lineType=cv2.LINE_AA)
     alpha = cv2.GaussianBlur(outline, (0, 0), 1.2).astype(np.float32) / 255
     size = (round(person.shape[1] * 0.62), round(person.shape[0] * 0.62))
     small = cv2.resize(person, size, interpolation=cv2.INTER_AREA)
-    return load_sample_image("china.jpg"), small, cv2.resize(alpha, size, interpolation=cv2.INTER_AREA)
+    return _photograph("sklearn", "datasets/images/china.jpg"), small, cv2.resize(alpha, size, interpolation=cv2.INTER_AREA)
+
+
+def _photograph(package: str, inside: str) -> Image:
+    """Read a picture that lies in an installed package, which is not imported (that takes seconds)."""
+    found = find_spec(package)
+    places = found.submodule_search_locations if found is not None else None
+    path = Path(places[0]) / inside if places else None
+    if path is None or not path.is_file():
+        raise EngineError("the demo's photographs are not installed", hint="pip install 'cleanplate[demo]'")
+    picture = cv2.imread(str(path), cv2.IMREAD_COLOR_RGB)
+    if picture is None:
+        raise EngineError("a photograph of the demo cannot be read", where=str(path))
+    return picture
 
 
 def _shake(random: np.random.Generator) -> NDArray[np.float64]:
