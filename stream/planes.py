@@ -1,0 +1,330 @@
+"""Decoder planes to RGB and back: only what is asked for is converted, and what is not stays bit for bit.
+
+Chroma is read as the decoder's sample repeated over the luma it covers and written as the area average of
+that luma, so a patch that came from `to_rgb` goes back to the samples it came from.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from fractions import Fraction
+from functools import lru_cache
+from typing import Any
+
+import av
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from stream.pixel_format import Layout, layout, nearest_format
+from stream.types import Colour, Frame, Image
+
+Box = tuple[int, int, int, int]
+
+_TO_RGB: dict[tuple[int, int], int | None] = {
+    (3, 0): None,
+    (3, 2): cv2.COLOR_BGR2RGB,
+    (4, 0): cv2.COLOR_RGBA2RGB,
+    (4, 2): cv2.COLOR_BGRA2RGB,
+}
+_WEIGHTS: dict[int, tuple[float, float]] = {
+    1: (0.2126, 0.0722),
+    4: (0.30, 0.11),
+    5: (0.299, 0.114),
+    6: (0.299, 0.114),
+    7: (0.212, 0.087),
+    9: (0.2627, 0.0593),
+    10: (0.2627, 0.0593),
+}
+_BT601, _BT709, _FULL = 6, 1, 2
+
+
+def colour_of(video: av.VideoFrame) -> Colour:
+    """The colour tags of a decoded frame; formats that are full range by nature are said to be."""
+    name = video.format.name
+    by_nature = name.startswith("yuvj") or video.format.is_rgb or video.format.has_palette
+    grey = name.startswith(("gray", "ya", "mono")) and video.color_range == 0
+    return Colour(
+        matrix=int(video.colorspace),
+        full_range=int(video.color_range) == _FULL or by_nature or grey,
+        primaries=int(video.color_primaries),
+        transfer=int(video.color_trc),
+    )
+
+
+def from_video_frame(
+    video: av.VideoFrame,
+    *,
+    index: int,
+    pts: int,
+    time_base: Fraction,
+    rotation: int = 0,
+    duration: int = 0,
+) -> Frame:
+    """Copy a decoded frame's planes out of the decoder's memory.
+
+    A pixel format that `layout` does not know is first converted to `nearest_format`. The planes are
+    read-only, so that what was decoded stays what was decoded.
+    """
+    colour = colour_of(video)
+    name = nearest_format(video.format.name)
+    if name != video.format.name:
+        video = video.reformat(format=name)
+    shape = _known(name)
+    planes = []
+    for number in range(shape.planes):
+        width, height = shape.plane_size(number, video.width, video.height)
+        plane = _plane(video, number, height, shape.dtype)[:, : width * shape.channels].copy()
+        if shape.kind == "packed":
+            plane = plane.reshape(height, width, shape.channels)
+        plane.flags.writeable = False
+        planes.append(plane)
+    return Frame(
+        index=index,
+        pts=pts,
+        time_base=time_base,
+        planes=tuple(planes),
+        format=name,
+        width=video.width,
+        height=video.height,
+        colour=colour,
+        rotation=rotation,
+        duration=duration,
+        interlaced=video.interlaced_frame,
+    )
+
+
+def to_video_frame(
+    frame: Frame, *, pts: int | None = None, time_base: Fraction | None = None
+) -> av.VideoFrame:
+    """Copy a frame's planes into a new `av.VideoFrame` with its time and colour tags, ready to be encoded.
+
+    `pts` and `time_base` replace the frame's own. The picture type is left to the encoder.
+    """
+    shape = _known(frame.format)
+    video = av.VideoFrame(frame.width, frame.height, frame.format)
+    for number, plane in enumerate(frame.planes):
+        rows = plane.reshape(plane.shape[0], -1)
+        _plane(video, number, rows.shape[0], shape.dtype)[:, : rows.shape[1]] = rows
+    video.pts = frame.pts if pts is None else pts
+    video.time_base = frame.time_base if time_base is None else time_base
+    video.duration = frame.duration
+    video.pict_type = 0
+    video.colorspace = frame.colour.matrix
+    video.color_range = _FULL if frame.colour.full_range else 1
+    video.color_primaries = frame.colour.primaries
+    video.color_trc = frame.colour.transfer
+    return video
+
+
+def to_rgb(frame: Frame) -> Image:
+    """The whole picture as uint8 H x W x 3 RGB, by the frame's own matrix and range; alpha is left out.
+
+    An unspecified matrix is BT.601 below 720 lines and BT.709 from there on.
+    """
+    shape = _known(frame.format)
+    if shape.kind == "yuv":
+        size = (frame.width, frame.height)
+        luma, *chroma = _arrays(frame)[:3]
+        tags = (shape.sub_x, shape.sub_y, shape.bits, _matrix_of(frame) in (5, 6), frame.colour.full_range)
+        if tags == (2, 2, 8, True, False) and frame.width % 2 == frame.height % 2 == 0:
+            # the one case OpenCV has a conversion for, twice as fast
+            return np.asarray(cv2.cvtColorTwoPlane(luma, cv2.merge(chroma), cv2.COLOR_YUV2RGB_NV12), np.uint8)
+        if shape.sub_x > 1 or shape.sub_y > 1:
+            chroma = [cv2.resize(c, size, interpolation=cv2.INTER_NEAREST) for c in chroma]
+        to_colour, _ = _matrices(frame)
+        return _eight_bit(cv2.transform(cv2.merge([luma, *chroma]), to_colour))
+    if shape.kind == "gray":
+        scale, offset = _grey_scale(frame)
+        # saturating, so that limited-range blacks below 16 become 0 and not their absolute value
+        grey = np.clip(frame.planes[0].astype(np.float32) * scale + (offset + 0.5), 0, 255).astype(np.uint8)
+        return np.asarray(cv2.merge([grey, grey, grey]), dtype=np.uint8)
+    if shape.kind == "gbr":
+        picture = cv2.merge([_arrays(frame)[number] for number in shape.order])
+    else:
+        picture = _arrays(frame)[0]
+        swap = _TO_RGB[shape.channels, shape.order[0]]
+        if swap is not None:
+            picture = cv2.cvtColor(picture, swap)
+    if shape.bits > 8:
+        picture = cv2.convertScaleAbs(picture, alpha=255.0 / shape.peak)
+    return np.asarray(picture, dtype=np.uint8)
+
+
+def write_back(frame: Frame, rgb_patch: NDArray[Any], alpha: NDArray[np.uint8], box: Box | None) -> Frame:
+    """A new frame with an RGB patch blended in; where alpha is 0 every plane equals the input's bit for bit.
+
+    `box`: (x0, y0, x1, y1) inside the frame, exclusive at the end; None or empty gives the frame back.
+    `rgb_patch`: h x w x 3 of the box or of the whole frame, uint8, or float32 on the same 0..255 scale for
+    formats of more than 8 bits. `alpha`: uint8 h x w of the box or of the whole frame, 255 = the patch alone.
+    A chroma sample blends by the mean alpha of its luma and takes the colour of those of its luma that
+    have any. The picture's own alpha channel is not changed. Raises ValueError for sizes that disagree.
+    """
+    if box is None or box[2] <= box[0] or box[3] <= box[1]:
+        return frame
+    shape = _known(frame.format)
+    patch, weight = _in_box(frame, rgb_patch, box), _in_box(frame, alpha, box)
+    if patch.ndim != 3 or patch.shape[2] != 3 or weight.ndim != 2:
+        raise ValueError(f"patch {rgb_patch.shape} and alpha {alpha.shape} should be h x w x 3 and h x w")
+    x0, y0, x1, y1 = box
+    # 1 / 255 in float32 makes alpha 255 exactly 1, so a full patch leaves nothing of what was there
+    mix = weight.astype(np.float32) * np.float32(1 / 255)
+    colours = np.ascontiguousarray(patch, dtype=np.float32)
+    planes = _arrays(frame)
+    if shape.kind == "yuv":
+        _, from_colour = _matrices(frame)
+        luma = cv2.transform(colours, from_colour[:1])
+        planes[0] = _blended(planes[0], box, cv2.multiply(luma, mix), mix, shape.peak)
+        cb, cr, chroma_mix, chroma_box = _chroma(frame, shape, colours, mix, box)
+        planes[1] = _blended(planes[1], chroma_box, cb, chroma_mix, shape.peak)
+        planes[2] = _blended(planes[2], chroma_box, cr, chroma_mix, shape.peak)
+    elif shape.kind == "gray":
+        scale, offset = _grey_scale(frame)
+        kr, kb = _WEIGHTS[_matrix_of(frame)]
+        grey = cv2.transform(colours, np.array([[kr, 1 - kr - kb, kb]], np.float32))
+        planes[0] = _blended(planes[0], box, (grey - offset) / scale * mix, mix, shape.peak)
+    elif shape.kind == "gbr":
+        for channel, number in enumerate(shape.order):
+            values = colours[:, :, channel] * np.float32(shape.peak / 255) * mix
+            planes[number] = _blended(planes[number], box, values, mix, shape.peak)
+    else:
+        packed = planes[0].copy()
+        scale = np.float32(shape.peak / 255)
+        for channel, number in enumerate(shape.order):
+            values = colours[:, :, channel] * scale * mix
+            view = packed[y0:y1, x0:x1, number]
+            view[...] = _mixed(view, values, mix, shape.peak)
+        packed.flags.writeable = False
+        planes[0] = packed
+    return replace(frame, planes=tuple(planes))
+
+
+def _chroma(
+    frame: Frame, shape: Layout, colours: NDArray[Any], mix: NDArray[Any], box: Box
+) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any], Box]:
+    """Cb times alpha, Cr times alpha, alpha and box, all at the chroma's resolution."""
+    x0, y0, x1, y1 = box
+    sx, sy = shape.sub_x, shape.sub_y
+    target = cx0, cy0, cx1, cy1 = x0 // sx, y0 // sy, -(-x1 // sx), -(-y1 // sy)
+    # Averaging and the affine map commute, so the colours are averaged first and only the few are mapped.
+    stack = cv2.merge([*(cv2.multiply(channel, mix) for channel in cv2.split(colours)), mix])
+    if sx > 1 or sy > 1:
+        # Beyond the frame there is no luma: the last column and row stand for it. Inside the frame, luma
+        # outside the box has alpha 0.
+        edge_x, edge_y = max(cx1 * sx - frame.width, 0), max(cy1 * sy - frame.height, 0)
+        if edge_x or edge_y:
+            stack = cv2.copyMakeBorder(stack, 0, edge_y, 0, edge_x, cv2.BORDER_REPLICATE)
+        left, top = x0 - cx0 * sx, y0 - cy0 * sy
+        right, bottom = cx1 * sx - edge_x - x1, cy1 * sy - edge_y - y1
+        if left or top or right or bottom:
+            stack = cv2.copyMakeBorder(stack, top, bottom, left, right, cv2.BORDER_CONSTANT, value=0)
+        stack = cv2.resize(stack, (cx1 - cx0, cy1 - cy0), interpolation=cv2.INTER_AREA)
+    _, from_colour = _matrices(frame)
+    # Four channels in: the constant term of the map is weighed by alpha like everything else.
+    cb, cr = cv2.split(cv2.transform(stack, from_colour[1:]))
+    return cb, cr, stack[:, :, 3], target
+
+
+def _blended(
+    plane: NDArray[Any],
+    box: Box,
+    premultiplied: NDArray[Any],
+    mix: NDArray[Any],
+    peak: int,
+) -> NDArray[Any]:
+    x0, y0, x1, y1 = box
+    out = plane.copy()
+    view = out[y0:y1, x0:x1]
+    view[...] = _mixed(view, premultiplied, mix, peak)
+    out.flags.writeable = False
+    return out
+
+
+def _mixed(old: NDArray[Any], premultiplied: NDArray[Any], mix: NDArray[Any], peak: int) -> NDArray[Any]:
+    # old * (1 - 0) + 0 is exact in float32 for 16-bit samples, so alpha 0 needs no mask
+    value = old.astype(np.float32)
+    value *= np.float32(1) - mix
+    value += premultiplied
+    value += np.float32(0.5)
+    return np.clip(value, 0, peak, out=value).astype(old.dtype)
+
+
+def _eight_bit(picture: NDArray[Any]) -> Image:
+    if picture.dtype != np.uint8:
+        picture = cv2.convertScaleAbs(picture)
+    return np.asarray(picture, dtype=np.uint8)
+
+
+def _arrays(frame: Frame) -> list[NDArray[Any]]:
+    return list(frame.planes)
+
+
+def _in_box(frame: Frame, array: NDArray[Any], box: Box) -> NDArray[Any]:
+    x0, y0, x1, y1 = box
+    if x0 < 0 or y0 < 0 or x1 > frame.width or y1 > frame.height:
+        raise ValueError(f"box {box} is not inside {frame.width} x {frame.height}")
+    if array.shape[:2] == (y1 - y0, x1 - x0):
+        return array
+    if array.shape[:2] == (frame.height, frame.width):
+        return array[y0:y1, x0:x1]
+    raise ValueError(f"{array.shape} fits neither the box {box} nor the frame {frame.width} x {frame.height}")
+
+
+def _known(name: str) -> Layout:
+    shape = layout(name)
+    if shape is None:
+        raise ValueError(f"no frame holds planes of pixel format {name}")
+    return shape
+
+
+def _plane(
+    video: av.VideoFrame, number: int, height: int, dtype: type[np.uint8] | type[np.uint16]
+) -> NDArray[Any]:
+    plane = video.planes[number]
+    stride = plane.line_size
+    rows = np.frombuffer(plane, dtype).reshape(height, abs(stride) // np.dtype(dtype).itemsize)  # type: ignore[call-overload]
+    return rows[::-1] if stride < 0 else rows
+
+
+def _matrix_of(frame: Frame) -> int:
+    if frame.colour.matrix in _WEIGHTS:
+        return frame.colour.matrix
+    return _BT601 if frame.height < 720 else _BT709
+
+
+def _matrices(frame: Frame) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    return matrices(_matrix_of(frame), frame.colour.full_range, _known(frame.format).bits)
+
+
+@lru_cache(maxsize=32)
+def matrices(matrix: int, full_range: bool, bits: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Two 3 x 4 affine maps: code values of Y, Cb, Cr to RGB on the 0..255 scale, and back (H.273, 8.3)."""
+    kr, kb = _WEIGHTS[matrix]
+    kg = 1 - kr - kb
+    to_rgb = np.array(
+        [
+            [1, 0, 2 * (1 - kr)],
+            [1, -2 * kb * (1 - kb) / kg, -2 * kr * (1 - kr) / kg],
+            [1, 2 * (1 - kb), 0],
+        ]
+    )
+    unit = 1 << (bits - 8)
+    peak = (1 << bits) - 1
+    scale = np.array([peak, peak, peak] if full_range else [219 * unit, 224 * unit, 224 * unit], float)
+    zero = np.array([0 if full_range else 16 * unit, 128 * unit, 128 * unit], float)
+    forward = np.zeros((3, 4))
+    forward[:, :3] = to_rgb * 255 / scale
+    forward[:, 3] = -forward[:, :3] @ zero
+    backward = np.zeros((3, 4))
+    backward[:, :3] = np.linalg.inv(forward[:, :3])
+    backward[:, 3] = zero
+    return forward.astype(np.float32), backward.astype(np.float32)
+
+
+def _grey_scale(frame: Frame) -> tuple[np.float32, np.float32]:
+    """Factor and offset from grey code values to the 0..255 scale."""
+    shape = _known(frame.format)
+    unit = 1 << (shape.bits - 8)
+    if frame.colour.full_range:
+        return np.float32(255 / shape.peak), np.float32(0)
+    return np.float32(255 / (219 * unit)), np.float32(-16 * 255 / 219)

@@ -1,0 +1,375 @@
+"""One video stream decoded: every picture that can be had, with the stream's own time stamps."""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from itertools import chain
+from pathlib import Path
+from typing import cast
+
+import av
+from av.buffer import Buffer
+from av.container import InputContainer
+from av.filter import Graph
+from av.stream import Disposition
+from av.video.stream import VideoStream
+
+from stream.errors import InputError, UsageError
+from stream.planes import colour_of, from_video_frame, nearest_format
+from stream.source_info import MAX_PIXELS, MAX_SIDE, SourceInfo, StreamInfo
+from stream.timeline import Clock, Damage
+from stream.types import Frame
+
+_ADDRESS_TIMEOUT = 15.0
+
+
+@dataclass(frozen=True)
+class Opened:
+    """What a reader hands to `Source`."""
+
+    info: SourceInfo
+    frames: Generator[Frame, None, None]
+    warnings: list[str]
+    close: Callable[[], None]
+
+
+def open_container(path: str | Path) -> InputContainer:
+    """Open a file (Path) or an address (str) for reading; raises InputError that says what is wrong."""
+    # A file name may look like a protocol ("concat:..."), and a playlist inside a file may name any address:
+    # only an address given by the user may leave the file system.
+    options = {"max_pixels": str(MAX_PIXELS)}
+    if isinstance(path, Path):
+        options["protocol_whitelist"] = "file"
+    try:
+        if isinstance(path, Path):
+            return av.open(f"file:{path}", "r", options=options)
+        return av.open(path, "r", options=options, timeout=_ADDRESS_TIMEOUT)
+    except (av.FFmpegError, OSError) as error:
+        what, hint = _why_not(path, error)
+        raise InputError(what, where=str(path), hint=hint) from None
+
+
+def open_video(
+    path: str | Path, *, start: Fraction | None, end: Fraction | None, deinterlace: bool
+) -> Opened:
+    """Open the best video stream of a file or address and decode its first picture.
+
+    Raises InputError when there is no video stream, no picture, or one of absurd size; UsageError when no
+    picture lies between `start` and `end`.
+    """
+    for seek in (True, False):
+        container = open_container(path)
+        opened = None
+        try:
+            opened = _opened(container, path, start, end, deinterlace, seek)
+        finally:
+            if opened is None:
+                container.close()
+        if opened is not None:
+            return opened
+    raise InputError("its pictures cannot be found", where=str(path))
+
+
+def check_size(width: int, height: int, where: str) -> None:
+    """Raise InputError for a picture larger than anything a camera makes."""
+    if width > MAX_SIDE or height > MAX_SIDE or width * height > MAX_PIXELS:
+        limit = f"at most {MAX_SIDE} per side and {MAX_PIXELS // 10**6} million pixels"
+        raise InputError(f"its pictures claim to be {width} x {height}; {limit} are read", where=where)
+
+
+def _opened(
+    container: InputContainer,
+    path: str | Path,
+    start: Fraction | None,
+    end: Fraction | None,
+    deinterlace: bool,
+    seek: bool,
+) -> Opened | None:
+    """None: seeking to the start of the cut failed, so the container must be read from its beginning."""
+    stream = _pick(container, str(path))
+    warnings: list[str] = []
+    damage = Damage(warnings)
+    pictures = _decode(container, stream, damage)
+    first = next(pictures, None)
+    if first is None:
+        raise InputError("no picture in it could be decoded", where=str(path))
+    check_size(first.width, first.height, str(path))
+    info = _describe(container, stream, first, path)
+    whole = info.duration if stream.duration or "DURATION" in stream.metadata else None
+    info = _cut(_with_warnings(info, deinterlace), start, end)
+    remaining: Iterator[av.VideoFrame] = chain([first], pictures)
+    if start and seek and info.container != "avi":
+        found = _from(container, stream, damage, info)
+        if found is None:
+            return None
+        remaining = found
+    if deinterlace:
+        remaining = _progressive(remaining, stream)
+        info = replace(info, field_order=1)
+    frames = _frames(remaining, info, whole, damage, warnings)
+    if start or end is not None:
+        # found now, so that a time outside the video is an error before anything is written
+        shown = next(frames, None)
+        if shown is None:
+            raise UsageError(f"no picture is shown from {float(start or 0):g} s on", where=str(path))
+        frames = _put_back(shown, frames)
+    return Opened(info, frames, warnings, container.close)
+
+
+def _pick(container: InputContainer, where: str) -> VideoStream:
+    stream = container.streams.best("video")
+    # cover art is a video stream of one picture to FFmpeg, and its "tty" demuxer draws any text file
+    if (
+        not isinstance(stream, VideoStream)
+        or stream.disposition & Disposition.attached_pic
+        or container.format.name == "tty"
+    ):
+        kinds = ", ".join(sorted({str(each.type) for each in container.streams} - {"video"}))
+        raise InputError(f"there is no video in it{', only ' + kinds if kinds else ''}", where=where)
+    if stream.codec_context is None:
+        raise InputError("there is no decoder for its video", where=where)
+    check_size(stream.codec_context.width, stream.codec_context.height, where)
+    stream.thread_type = "AUTO"  # type: ignore[assignment]
+    return stream
+
+
+def _decode(
+    container: InputContainer, stream: VideoStream, damage: Damage
+) -> Generator[av.VideoFrame, None, None]:
+    """Every picture that comes out, whatever lies between; damage is told to `damage`."""
+    packets = container.demux(stream)
+    while True:
+        try:
+            packet = next(packets, None)
+        except (av.FFmpegError, OSError) as error:
+            damage.stopped(getattr(error, "strerror", None) or str(error))
+            packet = None
+        try:
+            # None flushes the decoder; the demuxer's own last packet has done so unless reading failed
+            pictures = stream.decode(packet)
+        except av.EOFError:
+            return
+        except (av.FFmpegError, OSError):
+            damage.broken()
+            pictures = []
+        for picture in pictures:
+            damage.passed(picture)
+            yield picture
+        if packet is None:
+            return
+
+
+def _frames(
+    pictures: Iterator[av.VideoFrame],
+    info: SourceInfo,
+    whole: Fraction | None,
+    damage: Damage,
+    warnings: list[str],
+) -> Generator[Frame, None, None]:
+    tb, step = info.time_base, 1 / info.rate
+    origin = info.first_pts * tb
+    low = origin + (info.start or 0)
+    high = None if info.end is None else origin + info.end
+    clock = Clock(tb, round(step / tb), info.first_pts, warnings, counted=info.container == "avi")
+    index, reached, warned = 0, origin, False
+    for picture in pictures:
+        pts = clock.stamp(picture)
+        if info.start and pts * tb < low:
+            continue
+        if high is not None and pts * tb >= high:
+            return
+        look = (picture.width, picture.height, picture.format.name)
+        if look != (info.width, info.height, info.coded_format):
+            if not warned:
+                warned = True
+                what = f"{look[0]} x {look[1]} {look[2]}"
+                at = float(pts * tb - origin)
+                warnings.append(f"from {at:.2f} s on pictures are {what} and were fitted to the first")
+            picture = picture.reformat(info.width, info.height, info.format, interpolation="BICUBIC")
+        duration = picture.duration or 0
+        reached = pts * tb + (duration * tb or step)
+        yield from_video_frame(
+            picture, index=index, pts=pts, time_base=tb, rotation=info.rotation, duration=duration
+        )
+        index += 1
+    expected = None if high is not None else whole
+    damage.finished(expected, reached - origin, max(Fraction(1, 10), 3 * step))
+
+
+def _from(
+    container: InputContainer, stream: VideoStream, damage: Damage, info: SourceInfo
+) -> Iterator[av.VideoFrame] | None:
+    """Pictures from the key frame before the start of the cut; None where the container cannot find it."""
+    depth = stream.codec_context.reorder_depth
+    target = info.first_pts + int((info.start or 0) / info.time_base)
+    try:
+        container.seek(target, stream=stream)
+    except (av.FFmpegError, OSError):
+        return None
+    # a flushed decoder forgets how far pictures may be out of order, and would drop some
+    stream.codec_context.reorder_depth = depth  # type: ignore[misc]
+    pictures = _decode(container, stream, damage)
+    landed = next(pictures, None)
+    if landed is None or landed.pts is None or landed.pts > target:
+        return None
+    return chain([landed], pictures)
+
+
+def _progressive(pictures: Iterator[av.VideoFrame], stream: VideoStream) -> Iterator[av.VideoFrame]:
+    """One progressive picture for each interlaced one (bwdif); progressive pictures pass."""
+    graph = Graph()
+    graph.link_nodes(
+        graph.add_buffer(template=stream),
+        graph.add("bwdif", "mode=send_frame:deint=interlaced"),
+        graph.add("buffersink"),
+    ).configure()
+    for picture in chain(pictures, [None]):
+        graph.push(picture)
+        while True:
+            try:
+                done = graph.pull()
+            except (av.BlockingIOError, av.EOFError):
+                break
+            # the filter counts in half ticks, for those who want two pictures of one
+            if done.pts is not None and done.time_base is not None:
+                done.pts = round(done.pts * done.time_base / (stream.time_base or done.time_base))
+                done.duration = round(done.duration * done.time_base / (stream.time_base or done.time_base))
+                done.time_base = stream.time_base or done.time_base
+            yield done  # type: ignore[misc]
+
+
+def _put_back(first: Frame, rest: Generator[Frame, None, None]) -> Generator[Frame, None, None]:
+    yield first
+    yield from rest
+
+
+def _describe(
+    container: InputContainer, stream: VideoStream, first: av.VideoFrame, path: str | Path
+) -> SourceInfo:
+    time_base = stream.time_base or Fraction(1, 1000)
+    rate = next((r for r in (stream.average_rate, stream.guessed_rate) if r and r <= 1000), Fraction(25))
+    first_pts = first.pts if first.pts is not None else stream.start_time or 0
+    if container.format.name == "avi":
+        first_pts = stream.start_time or 0
+    duration = _duration(container, stream, first_pts * time_base, time_base)
+    frames = stream.frames or (round(duration * rate) if duration is not None else None)
+    matrix = cast("Buffer | None", first.side_data.get("DISPLAYMATRIX"))
+    aspect = stream.sample_aspect_ratio
+    return SourceInfo(
+        path=str(path),
+        kind="video",
+        container=container.format.name,
+        codec=stream.codec_context.codec.canonical_name,
+        width=first.width,
+        height=first.height,
+        format=nearest_format(first.format.name),
+        coded_format=first.format.name,
+        colour=colour_of(first),
+        range_tag=int(first.color_range),
+        time_base=time_base,
+        rate=rate,
+        rotation=clockwise(first),
+        display_matrix=struct.unpack("=9i", bytes(matrix)) if matrix is not None else None,
+        sample_aspect=aspect or None,
+        field_order=int(stream.codec_context.field_order),
+        first_pts=first_pts,
+        duration=duration,
+        frames=frames,
+        stream=stream.index,
+        streams=tuple(_other(each) for each in container.streams if each.index != stream.index),
+        metadata=dict(stream.metadata),
+    )
+
+
+def clockwise(picture: av.VideoFrame) -> int:
+    """Degrees clockwise, a multiple of 90, by which a viewer turns the picture."""
+    return round(-picture.rotation / 90) % 4 * 90
+
+
+def _other(stream: av.stream.Stream) -> StreamInfo:
+    context = stream.codec_context
+    codec = context.codec.canonical_name if context is not None else stream.codec_tag.strip("\0")
+    kind = "cover" if stream.disposition & Disposition.attached_pic else str(stream.type)
+    metadata = stream.metadata
+    title = metadata.get("title", "") or metadata.get("filename", "")
+    return StreamInfo(stream.index, kind, codec or "unknown", metadata.get("language", ""), title)
+
+
+def _duration(
+    container: InputContainer, stream: VideoStream, first: Fraction, time_base: Fraction
+) -> Fraction | None:
+    if stream.duration is not None and stream.duration > 0:
+        return stream.duration * time_base
+    tagged = re.fullmatch(r"(\d+):(\d\d):(\d\d)(\.\d{1,9})?\d*", stream.metadata.get("DURATION", ""))
+    if tagged:
+        hours, minutes, seconds, part = tagged.groups(default="0")
+        # Matroska's tag is the time of the end, not the length
+        return int(hours) * 3600 + int(minutes) * 60 + int(seconds) + Fraction(part) - first
+    if container.duration:
+        return Fraction(container.duration, av.time_base)
+    return None
+
+
+def _cut(info: SourceInfo, start: Fraction | None, end: Fraction | None) -> SourceInfo:
+    if not start and end is None:
+        return info
+    duration, frames = info.duration, info.frames
+    until = end if duration is None else min(duration, end if end is not None else duration)
+    if until is not None:
+        duration = max(until - (start or 0), Fraction(0))
+        # the last tick before the end still counts, so a part of a frame is a frame
+        frames = -(-duration * info.rate // 1)
+    return replace(info, start=start or None, end=end, duration=duration, frames=frames)
+
+
+def _with_warnings(info: SourceInfo, deinterlace: bool) -> SourceInfo:
+    told = []
+    if info.field_order > 1 and not deinterlace:
+        told.append("the video is interlaced and stays so; --deinterlace makes it progressive")
+    if info.format != info.coded_format:
+        told.append(f"pixel format {info.coded_format} is handled as {info.format}")
+    if info.metadata.get("alpha_mode") == "1" and not info.format.startswith("yuva"):
+        told.append("the video's transparency is not read")
+    return replace(info, warnings=tuple(told))
+
+
+def _why_not(path: str | Path, error: Exception) -> tuple[str, str]:
+    if isinstance(error, FileNotFoundError):
+        return "there is no such file", ""
+    if isinstance(error, PermissionError):
+        return "reading it is not permitted", "check the file's permissions"
+    if isinstance(error, av.ExitError | TimeoutError):
+        return f"no answer within {_ADDRESS_TIMEOUT:g} s", "check the address and the network"
+    if isinstance(path, Path):
+        if path.stat().st_size == 0:
+            return "the file is empty", ""
+        if _has_no_index(path):
+            return (
+                "the file was cut off: its index (moov) is missing, so nothing in it can be found",
+                "record or copy it again, or repair it with the help of an intact file of the same camera",
+            )
+        return "this is not a video that can be read", "convert it to mp4 or mkv, if it plays anywhere"
+    return str(getattr(error, "strerror", None) or error), "check the address"
+
+
+def _has_no_index(path: Path) -> bool:
+    """Whether a file is made of MP4 boxes but has none that says where its pictures are."""
+    names: list[bytes] = []
+    with path.open("rb") as file:
+        size = path.stat().st_size
+        place = 0
+        while place + 8 <= size and len(names) < 64:
+            file.seek(place)
+            head = file.read(16)
+            length, name = struct.unpack(">I4s", head[:8])
+            if length == 1 and len(head) == 16:
+                (length,) = struct.unpack(">Q", head[8:])
+            names.append(name)
+            if length < 8:
+                break
+            place += length
+    return names[:1] == [b"ftyp"] and b"moov" not in names and b"moof" not in names
