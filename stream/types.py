@@ -112,6 +112,9 @@ class Track:
     `speed` is its median displacement against the background, in widths of the frame per second.
     `subject` in [0, 1]: how much this looks like what the picture is about (large, central, sharp, lasting).
     `fits` is the running mean of its relation scores, NaN before any evidence.
+    `area` is its share of the frame now; `travel` the farthest it has moved against the background, in its
+    own sizes (the longer side of its box); `age` the seconds since it was first seen. A track that is not yet
+    `confirmed` may be a false sighting.
     """
 
     id: int
@@ -125,6 +128,9 @@ class Track:
     speed: float
     subject: float
     fits: float
+    travel: float = 0.0
+    age: float = 0.0
+    confirmed: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +152,9 @@ class Motion:
     frame to pixels of this one. `corners`: float32 (N, 2) and `ids`: int64 (N,) ascending, the tracked
     background corners in this frame, so that any two frames with common ids are related directly.
     `static`: the camera did not move at all, so nothing needs resampling.
-    `confidence` in [0, 1]. `cut`: this frame begins a new shot, so there is no motion.
+    `confidence` in [0, 1]: the share of corners that the homographies explain over the last frames, so it
+    is low in deep scenes. `cut`: this frame begins a new shot, so there is no motion.
+    `near`: bool (N,), which corners move with the near layer; empty = none does.
     """
 
     index: int
@@ -156,6 +164,7 @@ class Motion:
     static: bool
     confidence: float
     cut: bool = False
+    near: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, bool))
 
 
 @dataclass(frozen=True)
@@ -177,6 +186,7 @@ class Filled:
     """A finished frame and how each of its pixels was got.
 
     `origin`: uint8 of the hole's box, values UNTOUCHED, SEEN, REFERENCE, INVENTED; `box` as in `Hole`.
+    `before`: the frame as it came.
     """
 
     frame: Frame
@@ -184,3 +194,4 @@ class Filled:
     box: tuple[int, int, int, int] | None
     verdicts: tuple[Verdict, ...]
     tracks: tuple[Track, ...]
+    before: Frame

@@ -1,0 +1,113 @@
+"""Put back what was behind: remembered pixels voted on, what was never seen invented and carried along."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import cast
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from configs.schema import Config
+from stream import paint, planes, vote
+from stream.plate import Plate
+from stream.types import INVENTED, SEEN, UNTOUCHED, Filled, Frame, Hole, Image, Motion
+
+Inpaint = Callable[
+    [NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8]], NDArray[np.uint8]
+]
+"""Image (256, 256, 3) RGB with the hole blanked, hole (256, 256) 0 or 1, reference (256, 256, 3), validity
+(256, 256) 0 or 1 -> the completed image (256, 256, 3)."""
+
+Box = tuple[int, int, int, int]
+
+
+def fill(
+    frame: Frame,
+    hole: Hole,
+    plate: Plate,
+    motion: Motion,
+    forbidden: Iterable[int],
+    inpaint: Inpaint | None,
+    config: Config,
+) -> tuple[Filled, Plate]:
+    """Fill the hole of `frame` from the plate; outside the hole the frame's samples stay bit for bit.
+
+    `motion` is the frame's own. `forbidden`: ids of tracks whose pixels are not background: those that go, and
+    those that stay but move. Returns the frame with the origin of each hole pixel, without verdicts and
+    tracks, and the plate with what must be known for the next frame.
+    """
+    if hole.box is None:
+        empty = np.zeros((0, 0), np.uint8)
+        return Filled(frame, empty, None, (), (), frame), replace(plate, paint=None)
+    ids = frozenset(forbidden) | frozenset(hole.tracks)
+    x0, y0, x1, y1 = hole.box
+    patch = frame.rgb[y0:y1, x0:x1].copy()
+    wanted = (hole.alpha[y0:y1, x0:x1] > 0).astype(np.uint8)
+    seen = np.zeros(wanted.shape, np.uint8)
+    used: set[int] = set()
+    for part in parts(wanted, max(8, round(0.05 * frame.height))):
+        around = _widened(part, hole.box, frame)
+        found = vote.recall(frame, hole, plate, motion, ids, around, config.plate)
+        if found is None:
+            continue
+        used.update(found.sources)
+        ax, ay = around[0] - x0, around[1] - y0
+        top, left = max(0, ay), max(0, ax)
+        bottom, right = min(y1 - y0, around[3] - y0), min(x1 - x0, around[2] - x0)
+        inner = slice(top - ay, bottom - ay), slice(left - ax, right - ax)
+        outer = slice(top, bottom), slice(left, right)
+        mine = (found.seen[inner] > 0) & (wanted[outer] > 0)
+        patch[outer][mine] = found.rgb[inner][mine]
+        seen[outer] |= mine.astype(np.uint8)
+    unseen = cv2.bitwise_and(wanted, cv2.bitwise_xor(seen, 1))
+    patch, next_paint = paint.complete(frame, patch, unseen, wanted, hole.box, motion, plate.paint, inpaint)
+    origin = np.where(wanted > 0, np.where(unseen > 0, INVENTED, SEEN), UNTOUCHED).astype(np.uint8)
+    done = planes.write_back(frame, patch, hole.alpha[y0:y1, x0:x1], hole.box)
+    return Filled(done, origin, hole.box, (), (), frame), replace(plate, paint=next_paint, used=tuple(sorted(used)))
+
+
+def parts(mask: NDArray[np.uint8], gap: int) -> list[Box]:
+    """Boxes of the mask's pieces, those nearer than `gap` pixels to each other taken together."""
+    joined = cv2.dilate(mask, np.ones((gap // 4 * 2 + 1,) * 2, np.uint8)) if gap > 3 else mask
+    count, _, stats, _ = cv2.connectedComponentsWithStats(joined, connectivity=8)
+    boxes = [
+        (int(s[0]), int(s[1]), int(s[0] + s[2]), int(s[1] + s[3]))
+        for s in sorted(stats[1:count].tolist(), key=lambda s: -s[4])
+    ]
+    out: list[Box] = []
+    for box in boxes:
+        grown = box
+        merged = True
+        while merged:
+            merged = False
+            for other in out:
+                x0, y0 = max(grown[0], other[0]), max(grown[1], other[1])
+                x1, y1 = min(grown[2], other[2]), min(grown[3], other[3])
+                if x0 < x1 and y0 < y1:
+                    out.remove(other)
+                    grown = (
+                        min(grown[0], other[0]),
+                        min(grown[1], other[1]),
+                        max(grown[2], other[2]),
+                        max(grown[3], other[3]),
+                    )
+                    merged = True
+                    break
+        out.append(grown)
+    return out
+
+
+def _widened(part: Box, box: Box, frame: Frame) -> Box:
+    """A part of the hole's box with the ring around it that is compared, in frame pixels."""
+    ring = max(8, round(24 * frame.height / 360))
+    x0, y0 = part[0] + box[0] - ring, part[1] + box[1] - ring
+    x1, y1 = part[2] + box[0] + ring, part[3] + box[1] + ring
+    return max(0, x0), max(0, y0), min(frame.width, x1), min(frame.height, y1)
+
+
+def as_image(values: NDArray[np.float32]) -> Image:
+    """Round to uint8."""
+    return cast(Image, cv2.convertScaleAbs(cv2.max(values, 0.0)))

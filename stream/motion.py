@@ -1,0 +1,357 @@
+"""Camera motion outside all things: tracked corners, one or two homographies, how far they can be trusted.
+
+Corners are followed by pyramidal Lucas-Kanade on a picture of at most 400 lines and keep their ids, so that
+any two frames are related directly by the corners they share, without the drift of a chain.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import cast
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from configs.schema import Plate as PlateConfig
+from stream import geometry
+from stream.geometry import Homography, Points
+from stream.types import Frame, Mask, Motion
+
+_LINES = 400
+_CORNERS = 350
+_HISTORY = 17
+_BASELINES = (16, 10, 6, 3)
+_EXPLAIN_FRAMES = 8
+_CELLS = (10, 6)
+
+Ids = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class MotionState:
+    """What must be known of the past; corners are in pixels of the reduced grey picture.
+
+    `votes`: float32 (N,), positive for corners that go with the near layer, decaying. `history`: ids and
+    corners of the last frames, newest last. `models`: the last homographies, far first. `anchor`: the frame at which the camera came to rest.
+    """
+
+    grey: NDArray[np.uint8] | None = None
+    corners: Points = field(default_factory=lambda: np.zeros((0, 2), np.float32))
+    ids: Ids = field(default_factory=lambda: np.zeros(0, np.int64))
+    votes: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
+    next_id: int = 0
+    history: tuple[tuple[Ids, Points], ...] = ()
+    models: tuple[Homography, ...] = ()
+    anchor: tuple[Ids, Points] | None = None
+    explained: float = 1.0
+
+
+def initial() -> MotionState:
+    """The state before the first frame of a shot."""
+    return MotionState()
+
+
+def step(
+    state: MotionState, frame: Frame, blocked: Mask, config: PlateConfig | None = None
+) -> tuple[Motion, MotionState]:
+    """Relate `frame` to the one before it.
+
+    `blocked`: bool at any resolution, the pixels of all things; nothing is tracked there. A frame of another
+    size than the one before begins anew, as the first frame of a shot does.
+    """
+    grey, scale = _reduce(frame)
+    avoid = _avoid(blocked, grey.shape)
+    if state.grey is None or state.grey.shape != grey.shape:
+        return _first(frame.index, grey, scale, avoid)
+    unit = grey.shape[0] / 360.0
+    before, after, kept = _follow(state, grey, avoid)
+    ids, votes = state.ids[kept], state.votes[kept]
+    main = _main_model(before, after, unit, grey.shape)
+    static = _is_static(main, before, after, ids, state.anchor, grey.shape)
+    if static:
+        main = np.eye(3)
+    history = (*state.history, (ids, after))[-_HISTORY:]
+    layers = 2 if config is None else config.layers
+    if layers > 1 and not static and frame.index % 2 == 0:
+        votes = _vote(votes, ids, after, history, unit)
+    near = votes > 0
+    models, fits = _models(main, state.models, before, after, near, unit, grey.shape, static)
+    share, wild = _explained(ids, after, near, history, unit)
+    explained = 0.8 * state.explained + 0.2 * share if main is not None else 0.0
+    # Wild corners are tracking failures; those that merely miss the layers may be a layer not yet found.
+    stay = ((fits < 0.06 * grey.shape[1]) & ~wild) | (len(fits) < 30)
+    corners, ids, votes = after[stay], ids[stay], votes[stay]
+    if len(ids) < 0.75 * _CORNERS:
+        fresh = _find(grey, avoid, corners, _CORNERS - len(corners), unit)
+        new_ids = np.arange(state.next_id, state.next_id + len(fresh), dtype=np.int64)
+        corners, ids = np.vstack([corners, fresh]), np.concatenate([ids, new_ids])
+        votes = np.concatenate([votes, np.zeros(len(fresh), np.float32)])
+    next_id = max(state.next_id, int(ids[-1]) + 1 if len(ids) else 0)
+    anchor = state.anchor if static and state.anchor is not None else (ids, corners)
+    full = geometry.scaling(1 / scale[0], 1 / scale[1])
+    motion = Motion(
+        index=frame.index,
+        homographies=tuple(full @ m @ np.linalg.inv(full) for m in models),
+        corners=geometry.apply(full, corners),
+        ids=ids,
+        static=static,
+        confidence=float(np.clip(explained, 0.0, 1.0)),
+        near=votes > 0,
+    )
+    return motion, MotionState(grey, corners, ids, votes, next_id, history, models, anchor, explained)
+
+
+def between(a: Motion, b: Motion, start: Homography | None = None, near: bool = False) -> Homography | None:
+    """Fit the map from pixels of frame `a` to pixels of frame `b` to the corners they share.
+
+    `start` is what the chain of frame-to-frame motions says; the fit refines it. Without it, or when the
+    corners contradict it, the fit is made afresh against outliers. None when fewer than 12 corners are
+    shared (8 in the near layer): the caller then uses the chain.
+    """
+    _, i, j = np.intersect1d(a.ids, b.ids, assume_unique=True, return_indices=True)
+    if len(b.near) == len(b.ids):
+        mine = b.near[j] == near
+        i, j = i[mine], j[mine]
+    if len(i) < (8 if near else 12):
+        return None
+    source, target = a.corners[i], b.corners[j]
+    if start is not None:
+        fitted = geometry.refine(start, source, target)
+        if fitted is not None:
+            return fitted[0]
+    found = geometry.robust(source, target, 1.5)
+    return None if found is None or np.count_nonzero(found[1]) < max(8, 0.4 * len(i)) else found[0]
+
+
+def _first(
+    index: int, grey: NDArray[np.uint8], scale: tuple[float, float], avoid: NDArray[np.uint8]
+) -> tuple[Motion, MotionState]:
+    corners = _find(grey, avoid, np.zeros((0, 2), np.float32), _CORNERS, grey.shape[0] / 360.0)
+    ids = np.arange(len(corners), dtype=np.int64)
+    full = geometry.apply(geometry.scaling(1 / scale[0], 1 / scale[1]), corners)
+    motion = Motion(index, (np.eye(3),), full, ids, static=False, confidence=1.0, cut=True)
+    votes = np.zeros(len(ids), np.float32)
+    state = MotionState(grey, corners, ids, votes, len(ids), ((ids, corners),), (), (ids, corners))
+    return motion, state
+
+
+def _reduce(frame: Frame) -> tuple[NDArray[np.uint8], tuple[float, float]]:
+    """Grey picture of at most 400 lines and its (x, y) scale against the frame."""
+    grey = cv2.cvtColor(frame.rgb, cv2.COLOR_RGB2GRAY)
+    times = -(-frame.height // _LINES)
+    if times > 1:
+        size = (max(16, round(frame.width / times)), max(16, round(frame.height / times)))
+        grey = cv2.resize(grey, size, interpolation=cv2.INTER_AREA)
+    return cast("NDArray[np.uint8]", grey), (grey.shape[1] / frame.width, grey.shape[0] / frame.height)
+
+
+def _avoid(blocked: Mask, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    """Blocked pixels at the grey picture's size, grown so that no tracking window reaches into a thing."""
+    mask = blocked.view(np.uint8) if blocked.dtype == bool else (blocked > 0).astype(np.uint8)
+    mask = cv2.resize(mask, shape[1::-1], interpolation=cv2.INTER_NEAREST)
+    r = max(3, round(8 * shape[0] / 360))
+    return cast("NDArray[np.uint8]", cv2.dilate(mask, np.ones((2 * r + 1, 2 * r + 1), np.uint8)))
+
+
+def _follow(
+    state: MotionState, grey: NDArray[np.uint8], avoid: NDArray[np.uint8]
+) -> tuple[Points, Points, NDArray[np.bool_]]:
+    n = len(state.corners)
+    if n == 0 or state.grey is None:
+        return state.corners, state.corners, np.zeros(0, bool)
+    points, found, _ = cv2.calcOpticalFlowPyrLK(
+        state.grey,
+        grey,
+        state.corners.reshape(-1, 1, 2),
+        None,
+        winSize=(15, 15),
+        maxLevel=3,
+        criteria=(3, 10, 0.03),
+    )
+    after = points.reshape(-1, 2)
+    h, w = grey.shape
+    x, y = np.nan_to_num(after[:, 0], nan=-9), np.nan_to_num(after[:, 1], nan=-9)
+    kept = (found[:, 0] > 0) & (x >= 2) & (y >= 2) & (x <= w - 3) & (y <= h - 3)
+    at = np.clip(np.rint(y), 0, h - 1).astype(int), np.clip(np.rint(x), 0, w - 1).astype(int)
+    kept &= avoid[at] == 0
+    return state.corners[kept], after[kept], kept
+
+
+def _main_model(before: Points, after: Points, unit: float, shape: tuple[int, ...]) -> Homography | None:
+    found = geometry.robust(before, after, 1.5 * unit)
+    if found is None:
+        return None
+    h, inliers = found
+    polished = geometry.refine(h, before[inliers], after[inliers], 0.5 * unit, rounds=1)
+    if polished is not None:
+        h = polished[0]
+    return h if geometry.plausible(h, shape[1], shape[0]) else None
+
+
+def _is_static(
+    main: Homography | None,
+    before: Points,
+    after: Points,
+    ids: Ids,
+    anchor: tuple[Ids, Points] | None,
+    shape: tuple[int, ...],
+) -> bool:
+    """Whether the camera rests: no motion against the frame before, nor against where it came to rest."""
+    if main is None or len(before) < 12:
+        return False
+    if float(np.median(np.abs(after - before).max(1))) >= 0.2:
+        return False
+    if geometry.corner_motion(main, shape[1], shape[0]) >= 1.0:
+        return False
+    if anchor is None:
+        return True
+    _, i, j = np.intersect1d(anchor[0], ids, assume_unique=True, return_indices=True)
+    if len(i) < 12:
+        return True
+    drift = np.median(after[j] - anchor[1][i], axis=0)
+    return bool(np.abs(drift).max() < 0.3)
+
+
+def _vote(
+    votes: NDArray[np.float32],
+    ids: Ids,
+    corners: Points,
+    history: tuple[tuple[Ids, Points], ...],
+    unit: float,
+) -> NDArray[np.float32]:
+    """Look for a second layer over the widest baseline that keeps half of the corners."""
+    votes = votes * np.float32(0.9)
+    for back in _BASELINES:
+        if len(history) <= back:
+            continue
+        old_ids, old = history[-1 - back]
+        _, i, j = np.intersect1d(old_ids, ids, assume_unique=True, return_indices=True)
+        if len(i) < max(16, 0.5 * len(ids)):
+            continue
+        source, target = old[i], corners[j]
+        first = geometry.robust(source, target, 1.5 * unit)
+        if first is None:
+            return votes
+        in_main = geometry.residuals(first[0], source, target) < 3.0 * unit
+        rest = ~in_main
+        if np.count_nonzero(rest) < max(8, 0.04 * len(i)):
+            votes[j] -= 1
+            return votes
+        second = geometry.robust(source[rest], target[rest], 2.0 * unit)
+        if second is None or np.count_nonzero(second[1]) < max(6, 0.4 * np.count_nonzero(rest)):
+            votes[j[in_main]] -= 1
+            return votes
+        r1 = geometry.residuals(first[0], source, target)
+        r2 = geometry.residuals(second[0], source, target)
+        in_second, in_first = (r2 < r1) & (r2 < 4 * unit), (r1 <= r2) & (r1 < 4 * unit)
+        shift = np.linalg.norm(target - source, axis=1)
+        if not in_second.any() or not in_first.any():
+            return votes
+        # What moves faster across the picture is nearer.
+        second_near = float(np.median(shift[in_second])) > float(np.median(shift[in_first]))
+        votes[j[in_second]] += 1 if second_near else -1
+        votes[j[in_first]] += -1 if second_near else 1
+        return votes
+    return votes
+
+
+def _models(
+    main: Homography | None,
+    last: tuple[Homography, ...],
+    before: Points,
+    after: Points,
+    near: NDArray[np.bool_],
+    unit: float,
+    shape: tuple[int, ...],
+    static: bool,
+) -> tuple[tuple[Homography, ...], NDArray[np.float32]]:
+    """One homography a layer (far first), and each corner's smallest residual."""
+    if main is None:
+        return (np.eye(3),), np.zeros(len(before), np.float32)
+    fits = geometry.residuals(main, before, after)
+    if static or np.count_nonzero(near) < 8 or np.count_nonzero(~near) < 8:
+        return (main,), fits
+    models = []
+    for layer, mine in enumerate((~near, near)):
+        source, target = before[mine], after[mine]
+        # The camera goes on much as it went, so the layer's last motion is the best start there is.
+        start = last[layer] if len(last) == 2 else None
+        fitted = None if start is None else geometry.refine(start, source, target, 0.7 * unit, rounds=3)
+        if fitted is None:
+            found = geometry.robust(source, target, 1.5 * unit)
+            if found is None or not geometry.plausible(found[0], shape[1], shape[0]):
+                return (main,), fits
+            fitted = found[0], geometry.residuals(found[0], source, target)
+        models.append(fitted[0])
+        fits[mine] = np.minimum(fits[mine], fitted[1])
+    return tuple(models), fits
+
+
+def _explained(
+    ids: Ids,
+    corners: Points,
+    near: NDArray[np.bool_],
+    history: tuple[tuple[Ids, Points], ...],
+    unit: float,
+) -> tuple[float, NDArray[np.bool_]]:
+    """Share of corners within 1.2 pixels (at 360 lines) of their layer's model over eight frames.
+
+    The second value marks corners that neither layer explains where the two explain most of the others.
+    """
+    wild = np.zeros(len(ids), bool)
+    back = min(_EXPLAIN_FRAMES, len(history) - 1)
+    if back < 1:
+        return 1.0, wild
+    old_ids, old = history[-1 - back]
+    _, i, j = np.intersect1d(old_ids, ids, assume_unique=True, return_indices=True)
+    if len(i) < 12:
+        return 0.0, wild
+    source, target, layer = old[i], corners[j], near[j]
+    fits = np.full(len(i), np.inf, np.float32)
+    for mine in (~layer, layer):
+        if np.count_nonzero(mine) < 8:
+            continue
+        fitted = geometry.refine(np.eye(3), source[mine], target[mine], 0.7 * unit, rounds=3)
+        if fitted is not None:
+            fits = np.minimum(fits, geometry.residuals(fitted[0], source, target))
+    share = float(np.mean(fits < 1.2 * unit))
+    if share > 0.6:
+        wild[j] = fits > 4.0 * unit
+    return share, wild
+
+
+def _find(grey: NDArray[np.uint8], avoid: NDArray[np.uint8], have: Points, count: int, unit: float) -> Points:
+    """Find up to `count` corners away from those at hand: half by strength, half the best of each cell.
+
+    The cells make sure that a plain near layer gets corners at all.
+    """
+    distance = max(4, round(9 * unit))
+    strength = cv2.cornerMinEigenVal(grey, 3)
+    peak = cv2.dilate(strength, np.ones((2 * (distance // 2) + 1,) * 2, np.uint8))
+    taken = avoid.copy()
+    for x, y in have:
+        cv2.circle(taken, (round(float(x)), round(float(y))), distance, 1, -1)
+    border = 5
+    taken[:border], taken[-border:], taken[:, :border], taken[:, -border:] = 1, 1, 1, 1
+    # The flattest parts of the picture (clipped ones apart) show what noise alone looks like.
+    sample = strength[::4, ::4]
+    sample = sample[sample > 1e-7]
+    noise = float(np.percentile(sample, 20)) if len(sample) else 0.0
+    floor = max(1e-6, 1e-3 * float(strength.max()), 4 * noise)
+    ys, xs = np.nonzero((strength >= peak) & (taken == 0) & (strength > floor))
+    if len(xs) == 0 or count <= 0:
+        return np.zeros((0, 2), np.float32)
+    order = np.argsort(-strength[ys, xs], kind="stable")
+    xs, ys = xs[order], ys[order]
+    cell = (ys * _CELLS[1] // grey.shape[0]) * _CELLS[0] + xs * _CELLS[0] // grey.shape[1]
+    # Rank of each corner within its cell: the best of every cell first, then the second best, ...
+    by_cell = np.argsort(cell, kind="stable")
+    starts = np.searchsorted(cell[by_cell], np.arange(_CELLS[0] * _CELLS[1]))
+    rank = np.empty(len(xs), np.int64)
+    rank[by_cell] = np.arange(len(xs)) - starts[cell[by_cell]]
+    strongest = np.zeros(len(xs), bool)
+    strongest[: count // 2] = True
+    spread = np.argsort(np.where(strongest, 1 << 30, rank), kind="stable")[: count - count // 2]
+    chosen = np.concatenate([np.flatnonzero(strongest), spread[~strongest[spread]]])
+    return np.stack([xs[chosen], ys[chosen]], 1).astype(np.float32)

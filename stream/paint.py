@@ -1,0 +1,89 @@
+"""What was never seen: invented once, carried along with the camera, faded out as the truth is seen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import cast
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from stream import geometry
+from stream.plate import Paint
+from stream.types import Frame, Image, Motion
+
+Box = tuple[int, int, int, int]
+Inpaint = Callable[
+    [NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8]], NDArray[np.uint8]
+]
+
+_FADE = 0.2
+
+
+def complete(
+    frame: Frame,
+    patch: Image,
+    unseen: NDArray[np.uint8],
+    wanted: NDArray[np.uint8],
+    box: Box,
+    motion: Motion,
+    last: Paint | None,
+    inpaint: Inpaint | None,
+) -> tuple[Image, Paint | None]:
+    """Invent the `unseen` pixels of a box (all arrays of the box's size) and return what to carry on.
+
+    Fresh paint is mixed with the last frame's, moved with the camera, so that it does not boil. Where seen
+    content replaces paint the change takes five frames.
+    """
+    carried, strength = _carry(last, frame, motion, box)
+    fading = (strength > _FADE + 0.01) & (wanted > 0) & (unseen == 0)
+    if not unseen.any():
+        if not fading.any():
+            return patch, None
+        weight = np.where(fading, strength - np.float32(_FADE), np.float32(0))
+        out = _mix(patch, carried, weight)
+        return out, Paint(frame.index, box, out, weight)
+    fresh = _invent(frame, patch, unseen, box, inpaint)
+    share = np.float32(0.95 if motion.static else 0.7)
+    keep = np.where((unseen > 0) & (strength > 0), share, np.float32(0))
+    painted = _mix(fresh, carried, keep)
+    out = np.where((unseen > 0)[..., None], painted, patch)
+    weight = np.where(fading, strength - np.float32(_FADE), np.float32(0))
+    if fading.any():
+        out = _mix(out, carried, weight)
+    weight = np.where(unseen > 0, np.float32(1), weight)
+    return out, Paint(frame.index, box, out, weight)
+
+
+def _carry(last: Paint | None, frame: Frame, motion: Motion, box: Box) -> tuple[Image, NDArray[np.float32]]:
+    """The last frame's paint and its weight, moved into this frame's box."""
+    x0, y0, x1, y1 = box
+    size = (x1 - x0, y1 - y0)
+    if last is None or last.index != frame.index - 1 or motion.cut:
+        return np.zeros((size[1], size[0], 3), np.uint8), np.zeros((size[1], size[0]), np.float32)
+    move = np.eye(3) if motion.static else motion.homographies[0]
+    into = geometry.shifting(-x0, -y0) @ move @ geometry.shifting(last.box[0], last.box[1])
+    rgb = cv2.warpPerspective(last.rgb, into, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    weight = cv2.warpPerspective(last.weight, into, size, flags=cv2.INTER_LINEAR)
+    return cast(Image, rgb), cast("NDArray[np.float32]", weight)
+
+
+def _invent(
+    frame: Frame, patch: Image, unseen: NDArray[np.uint8], box: Box, inpaint: Inpaint | None
+) -> Image:
+    """Paint the unseen pixels from their surroundings (Telea 2004)."""
+    x0, y0, x1, y1 = box
+    margin = 8
+    left, top = min(margin, x0), min(margin, y0)
+    right, bottom = min(margin, frame.width - x1), min(margin, frame.height - y1)
+    whole = frame.rgb[y0 - top : y1 + bottom, x0 - left : x1 + right].copy()
+    whole[top : top + y1 - y0, left : left + x1 - x0] = patch
+    mask = cv2.copyMakeBorder(unseen, top, bottom, left, right, cv2.BORDER_CONSTANT, value=0)
+    painted = cv2.inpaint(whole, mask, 4, cv2.INPAINT_TELEA)
+    return cast(Image, painted[top : top + y1 - y0, left : left + x1 - x0])
+
+
+def _mix(base: Image, other: Image, weight: NDArray[np.float32]) -> Image:
+    mixed = base + weight[..., None] * (other.astype(np.float32) - base)
+    return cast(Image, np.clip(mixed + 0.5, 0, 255).astype(np.uint8))
