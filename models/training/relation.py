@@ -28,7 +28,7 @@ class Recipe:
 
     seed: int = 20190927  # of every random draw
     held: int = 5000  # pictures left out in each of the two held groups (rich, typical)
-    epochs: int = 24  # passes over all (picture, thing) pairs
+    epochs: int = 16  # passes over all (picture, thing) pairs
     hidden: int = 192  # units of the one hidden layer
     batch: int = 2048  # pairs a step, half things, half stuff
     rate: float = 2e-3  # Adam's, falling to 0 along a cosine
