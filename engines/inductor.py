@@ -115,7 +115,7 @@ def load(data: bytes, precision: str, count: int) -> Run:
 
     if not hardware.cuda_usable():
         threads.give_threads(threads.threads_for(count))
-    package = torch._inductor.aoti_load_package(io.BytesIO(data))  # type: ignore[arg-type]
+    package = torch._inductor.aoti_load_package(io.BytesIO(data))
 
     def run(inputs: Sequence[Any]) -> list[torch.Tensor]:
         with torch.no_grad():
