@@ -1,0 +1,136 @@
+"""Which of the things seen now is which of the things followed so far.
+
+Two steps as in ByteTrack (Zhang et al., ECCV 2022, section 3): first the sure sightings compete for all
+tracks, then the unsure ones may extend tracks that are still without, but start none. The similarity is
+that of masks and boxes after both camera motion and the track's own motion, with a little colour.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import cast
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment  # type: ignore[import-untyped]
+
+from stream.regions import Box, box_overlap
+
+Floats = NDArray[np.float64]
+
+_FAMILIES = (
+    {"car", "truck", "bus", "train"},
+    {"bicycle", "motorcycle"},
+    {"dog", "cat", "sheep", "cow", "horse", "bear", "elephant", "zebra", "giraffe"},
+    {"backpack", "handbag", "suitcase"},
+    {"chair", "couch", "bench", "bed"},
+    {"tv", "laptop"},
+    {"cup", "bottle", "vase", "wine glass", "bowl"},
+    {"skis", "snowboard", "skateboard", "surfboard"},
+)
+
+_LEAST = 0.2
+_LEAST_UNSURE = 0.35
+_LEAST_UNLIKE = 0.5
+
+
+@dataclass(frozen=True)
+class Shapes:
+    """Things side by side: labels, boxes (N, 4) in frame pixels, small masks (N, P), colours (N, 6)."""
+
+    labels: tuple[str, ...]
+    boxes: Floats
+    small: NDArray[np.float32]
+    colours: NDArray[np.float32]
+
+
+def related(first: str, second: str) -> bool:
+    """Whether two labels are the same or often mistaken for one another."""
+    return first == second or any(first in family and second in family for family in _FAMILIES)
+
+
+def overlaps(first: NDArray[np.float32], second: NDArray[np.float32]) -> tuple[Floats, Floats, Floats]:
+    """Areas in common of small masks (N, P) and (M, P): (N, M), with their own areas (N,) and (M,)."""
+    common = (first @ second.T).astype(np.float64)
+    return common, first.sum(1, dtype=np.float64), second.sum(1, dtype=np.float64)
+
+
+def similarity(tracks: Shapes, seen: Shapes, unseen_seconds: Floats) -> Floats:
+    """How well each of N tracks' predicted places agrees with each of M sightings: (N, M) in [0, 1].
+
+    A track unseen for long is looked for farther around and judged more by its colours.
+    """
+    common, area_tracks, area_seen = overlaps(tracks.small, seen.small)
+    by_mask = common / (area_tracks[:, None] + area_seen[None, :] - common + 1e-9)
+    by_box = box_overlap(tracks.boxes, seen.boxes)
+    centre = [(shapes.boxes[:, :2] + shapes.boxes[:, 2:]) / 2 for shapes in (tracks, seen)]
+    size = [np.clip(shapes.boxes[:, 2:] - shapes.boxes[:, :2], 1, None) for shapes in (tracks, seen)]
+    apart = np.linalg.norm(centre[0][:, None] - centre[1][None], axis=2)
+    reach = 0.5 * np.linalg.norm(np.maximum(size[0][:, None], size[1][None]), axis=2)
+    near = np.clip(1 - apart / (reach * (1 + 1.5 * unseen_seconds[:, None])), 0, 1)
+    tall = np.log(size[0][:, None, 1] / size[1][None, :, 1])
+    alike = np.exp(-np.abs(tall))
+    difference = np.abs(tracks.colours[:, None] - seen.colours[None]).mean(2)
+    colour = np.where(np.isnan(difference), 0.5, np.exp(-difference / 0.12))
+    score = 0.4 * by_mask + 0.2 * by_box + 0.2 * near * alike + 0.2 * colour * (near > 0)
+    touching = (by_mask > 0.02) | (by_box > 0.05) | (near > 0.3)
+    penalty = np.array(
+        [[0.0 if a == b else 0.05 if related(a, b) else 0.25 for b in seen.labels] for a in tracks.labels]
+    ).reshape(score.shape)
+    kin = penalty < 0.2
+    score = np.where(touching, score - penalty, 0.0)
+    return cast(Floats, np.where(kin | (score + penalty > _LEAST_UNLIKE + 0.2), score, 0.0))
+
+
+def assign(score: Floats, sure: NDArray[np.bool_], recent: NDArray[np.bool_]) -> dict[int, int]:
+    """Match tracks with sightings one to one: {track row: sighting column}.
+
+    `sure` (M,): sightings that may also start tracks; `recent` (N,): tracks seen so lately that an unsure
+    sighting may extend them.
+    """
+    matched: dict[int, int] = {}
+    columns = np.flatnonzero(sure)
+    _match(score, np.arange(len(score)), columns, _LEAST, matched)
+    rows = np.array([row for row in np.flatnonzero(recent) if row not in matched], np.int64)
+    _match(score, rows, np.flatnonzero(~sure), _LEAST_UNSURE, matched)
+    return matched
+
+
+def _match(
+    score: Floats, rows: NDArray[np.int64], columns: NDArray[np.int64], least: float, matched: dict[int, int]
+) -> None:
+    if not len(rows) or not len(columns):
+        return
+    part = score[np.ix_(rows, columns)]
+    # What is below the limit must not be traded for: as good as nothing at all.
+    for row, column in zip(
+        *linear_sum_assignment(np.where(part < least, 0, part), maximize=True), strict=True
+    ):
+        if part[row, column] >= least:
+            matched[int(rows[row])] = int(columns[column])
+
+
+def colours(
+    small_rgb: NDArray[np.float32] | None, small: NDArray[np.float32], boxes: Floats, height: int
+) -> NDArray[np.float32]:
+    """Mean colour of the upper and lower half of each thing, (N, 6) in [0, 1]; NaN where nothing is known.
+
+    `small_rgb`: (h, w, 3) of the small masks' size; `boxes` in frame pixels, `height` of the frame.
+    """
+    out = np.full((len(small), 6), np.nan, np.float32)
+    if small_rgb is None:
+        return out
+    h, w = small_rgb.shape[:2]
+    flat = small_rgb.reshape(-1, 3)
+    for row, mask, box in zip(out, small, boxes, strict=True):
+        middle = int(np.clip((box[1] + box[3]) / 2 / height * h, 1, h - 1)) * w
+        for half, part in enumerate((slice(0, middle), slice(middle, None))):
+            weight = float(mask[part].sum())
+            if weight > 0.5:
+                row[3 * half : 3 * half + 3] = mask[part] @ flat[part] / weight
+    return out
+
+
+def as_boxes(boxes: list[Box]) -> Floats:
+    """Boxes as (N, 4) float64, also when there are none."""
+    return np.array(boxes, np.float64).reshape(-1, 4)

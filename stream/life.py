@@ -1,0 +1,294 @@
+"""One followed thing from frame to frame: predict it, correct it with what was seen, or carry it on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import cast
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from stream import paths, regions
+from stream.regions import Affine, Box, Soft
+from stream.types import Instance, Mask, Track
+
+_HOLD_SECONDS = 0.08
+_MOST_HOLD = 0.66
+_SOLID = 77
+_VELOCITY_SECONDS = 0.15
+_BOX_SECONDS = 0.1
+_SUBJECT_SECONDS = 3.0
+_LASTING_SECONDS = 4.0
+_FLOW = {"winSize": (15, 15), "maxLevel": 2, "criteria": (3, 20, 0.03)}
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """What all things of a frame share: its size, the working size (h, w), times in seconds."""
+
+    width: int
+    height: int
+    working: tuple[int, int]
+    time: float
+    step: float
+    elapsed: float
+    index: int
+
+    @property
+    def to_working(self) -> NDArray[np.float64]:
+        """3 x 3 from frame pixels to pixels of the working resolution."""
+        fx, fy = self.working[1] / self.width, self.working[0] / self.height
+        return np.array([[fx, 0.0, (fx - 1) / 2], [0.0, fy, (fy - 1) / 2], [0.0, 0.0, 1.0]])
+
+
+@dataclass(frozen=True, slots=True)
+class Life:
+    """All that is remembered of a thing.
+
+    `box` is where it was last seen or is thought to be, `even` the same without the detector's trembling;
+    `velocity` is against the background, pixels per second; `soft` the mask with its memory; `seen` the time
+    of the last sighting; `split_since` the time from which a second piece of it has been seen, NaN if none.
+    """
+
+    id: int
+    identity: int
+    votes: Mapping[str, float]
+    score: float
+    box: Box
+    even: Box
+    velocity: tuple[float, float]
+    soft: Soft
+    mask: Mask
+    colour: NDArray[np.float32]
+    path: paths.Path
+    first: int
+    last: int
+    born: float
+    seen: float
+    hits: int
+    confirmed: bool
+    reach: float = 0.0
+    travel: float = 0.0
+    subject: float = 0.0
+    speed: float = 0.0
+    missed: bool = False
+    occluded: bool = False
+    split_since: float = math.nan
+
+    @property
+    def label(self) -> str:
+        """The class with the most votes so far."""
+        return max(self.votes, key=lambda name: self.votes[name])
+
+
+def begin(id: int, seen: Instance, colour: NDArray[np.float32], scene: Scene, *, confirmed: bool) -> Life:
+    """A thing seen for the first time."""
+    return Life(
+        id=id,
+        identity=seen.identity,
+        votes={seen.label: max(seen.score, 0.01)},
+        score=seen.score,
+        box=seen.box,
+        even=seen.box,
+        velocity=(0.0, 0.0),
+        soft=seen.mask.view(np.uint8) * np.uint8(255),
+        mask=seen.mask,
+        colour=colour,
+        path=paths.initial(scene.time, seen.box),
+        first=scene.index,
+        last=scene.index,
+        born=scene.time,
+        seen=scene.time,
+        hits=1,
+        confirmed=confirmed,
+    )
+
+
+def predict(life: Life, homography: NDArray[np.float64], scene: Scene) -> Life:
+    """Where the thing should be in this frame: moved by the camera and by its own velocity."""
+    still = np.array_equal(homography, np.eye(3))
+    unseen = scene.time - life.seen
+    # A thing that was lost sight of is not thought to rush on for ever.
+    fade = math.exp(-max(0.0, unseen - 0.3) / 0.5)
+    shift = np.array(life.velocity) * scene.step * fade
+    if still:
+        affine = np.array([[1.0, 0.0, shift[0]], [0.0, 1.0, shift[1]]])
+    else:
+        x0, y0, x1, y1 = life.box
+        affine = regions.local_affine(homography, (x0 + x1) / 2, (y0 + y1) / 2)
+        affine[:, 2] += shift
+    moved = shifted(life, affine, scene)
+    return moved if still else replace(moved, path=paths.carry(life.path, homography))
+
+
+def shifted(life: Life, affine: Affine, scene: Scene) -> Life:
+    """The thing with box and mask moved by an affine map of frame pixels."""
+    full = np.vstack([affine, [0.0, 0.0, 1.0]])
+    small = scene.to_working @ full @ np.linalg.inv(scene.to_working)
+    soft = regions.move_soft(small[:2], life.soft)
+    return replace(
+        life,
+        box=regions.move_box(affine, life.box),
+        even=regions.move_box(affine, life.even),
+        soft=soft,
+        mask=life.mask if soft is life.soft else soft >= _SOLID,
+    )
+
+
+def observe(
+    before: Life,
+    predicted: Life,
+    seen: Instance,
+    colour: NDArray[np.float32],
+    agreement: float,
+    scene: Scene,
+    *,
+    confirm: int,
+) -> Life:
+    """Correct the prediction with a sighting.
+
+    `agreement`: overlap of the predicted and the seen mask in [0, 1]. Where both agree the mask keeps what
+    was there a moment ago, so that a leg missed in one frame stays; a new part appears at once.
+    """
+    gain = 1 - math.exp(-scene.step / _VELOCITY_SECONDS)
+    error = _centre(seen.box) - _centre(predicted.box)
+    velocity = np.array(before.velocity) + gain * error / scene.step
+    if before.hits == 1:
+        velocity = np.array(before.velocity) + 0.5 * error / scene.step
+    hold = min(_MOST_HOLD, math.exp(-scene.step / _HOLD_SECONDS)) if agreement > 0.5 else 0.0
+    if seen.identity:
+        hold = 0.0
+    if hold > 0.05:
+        soft = regions.blend(seen.mask, predicted.soft, hold)
+        mask = soft >= _SOLID
+    else:
+        soft, mask = seen.mask.view(np.uint8) * np.uint8(255), seen.mask
+    votes = dict(predicted.votes)
+    votes[seen.label] = votes.get(seen.label, 0.0) + seen.score
+    near = 1 - math.exp(-scene.step / _BOX_SECONDS)
+    if scene.time - before.seen > 2.5 * scene.step:
+        near = 1.0
+    even = tuple(a + near * (b - a) for a, b in zip(predicted.even, seen.box, strict=True))
+    known = np.isnan(predicted.colour)
+    blended = predicted.colour + 0.1 * (
+        np.where(np.isnan(colour), predicted.colour, colour) - predicted.colour
+    )
+    hits = predicted.hits + 1
+    return replace(
+        predicted,
+        votes=votes,
+        score=predicted.score + 0.3 * (seen.score - predicted.score),
+        box=seen.box,
+        even=cast(Box, even),
+        velocity=(float(velocity[0]), float(velocity[1])),
+        soft=soft,
+        mask=mask,
+        colour=np.where(known, colour, blended),
+        last=scene.index,
+        seen=scene.time,
+        hits=hits,
+        confirmed=predicted.confirmed or hits >= confirm,
+        missed=False,
+        occluded=False,
+    )
+
+
+def own_motion(
+    previous: NDArray[np.uint8] | None, grey: NDArray[np.uint8] | None, before: Life, scene: Scene
+) -> Affine | None:
+    """How the thing itself moved since the last frame, from corners tracked inside its mask.
+
+    Pyramidal Lucas-Kanade and a similarity fitted with RANSAC; frame pixels, None when too little agrees.
+    """
+    found = regions.bounds(before.mask)
+    if previous is None or grey is None or found is None or previous.shape != grey.shape:
+        return None
+    x0, y0, x1, y1 = found
+    region = before.mask[y0:y1, x0:x1].view(np.uint8)
+    corners = cv2.goodFeaturesToTrack(previous[y0:y1, x0:x1], 40, 0.02, 3, mask=region * np.uint8(255))
+    if corners is None or len(corners) < 5:
+        return None
+    points = (corners.reshape(-1, 2) + np.array([x0, y0])).astype(np.float32)
+    after, status, _ = cv2.calcOpticalFlowPyrLK(previous, grey, points, None, **_FLOW)  # type: ignore[call-overload]
+    good = status.ravel() > 0
+    if good.sum() < 5:
+        return None
+    fitted, inliers = cv2.estimateAffinePartial2D(points[good], after[good], ransacReprojThreshold=1.5)
+    if fitted is None or inliers.sum() < 0.5 * good.sum():
+        return None
+    scale = math.hypot(fitted[0, 0], fitted[1, 0])
+    if not 0.8 < scale < 1.25:
+        return None
+    full = np.vstack([fitted, [0.0, 0.0, 1.0]])
+    return cast(Affine, (np.linalg.inv(scene.to_working) @ full @ scene.to_working)[:2])
+
+
+def account(life: Life, scene: Scene) -> Life:
+    """Bring speed, distance covered and subject score up to date with the thing's place in this frame."""
+    distance, seconds = paths.displacements(life.path, scene.time, life.even, scene.width, scene.height)
+    x0, y0, x1, y1 = life.even
+    size = max(x1 - x0, y1 - y0, 1.0)
+    far = float(distance.max()) / size
+    reach = life.reach + (1 - math.exp(-scene.step / 0.3)) * (far - life.reach)
+    against = paths.speed(distance, seconds)
+    inside = paths.picture_speed(life.path, scene.time, life.even)
+    # The camera follows what moves over the background but hardly in the picture.
+    followed = 1 - inside / against if against > 0.05 * scene.width else 0.0
+    now = paths.subject_now(
+        float(life.mask.mean()),
+        life.even,
+        scene.width,
+        scene.height,
+        wandered=paths.wander(life.path, life.even, scene.width),
+        followed=max(0.0, min(1.0, followed)),
+    )
+    age = scene.time - life.born
+    gain = scene.step / min(age + scene.step, _SUBJECT_SECONDS)
+    return replace(
+        life,
+        reach=reach,
+        travel=max(life.travel, reach),
+        speed=against / scene.width,
+        subject=life.subject + gain * (now - life.subject),
+        path=paths.extend(life.path, scene.time, life.even),
+    )
+
+
+def as_track(life: Life, scene: Scene) -> Track:
+    """What others may know of the thing."""
+    age = scene.time - life.born
+    waited = min(scene.elapsed, _LASTING_SECONDS)
+    lasting = min(1.0, (age + scene.step) / (waited + scene.step))
+    return Track(
+        id=life.id,
+        label=life.label,
+        first=life.first,
+        last=life.last,
+        hits=life.hits,
+        missed=life.missed,
+        instance=Instance(life.label, life.score, _clipped(life.box, scene), life.mask, life.identity),
+        area=float(life.mask.mean()),
+        speed=life.speed,
+        subject=life.subject * math.sqrt(lasting),
+        fits=math.nan,
+        travel=life.travel,
+        age=age,
+        confirmed=life.confirmed,
+    )
+
+
+def _clipped(box: Box, scene: Scene) -> Box:
+    x0, y0, x1, y1 = box
+    return (
+        min(max(0.0, x0), scene.width),
+        min(max(0.0, y0), scene.height),
+        min(max(0.0, x1), scene.width),
+        min(max(0.0, y1), scene.height),
+    )
+
+
+def _centre(box: Box) -> NDArray[np.float64]:
+    return np.array([(box[0] + box[2]) / 2, (box[1] + box[3]) / 2])

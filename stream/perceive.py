@@ -1,0 +1,208 @@
+"""What is in a picture: things from the segmentator, surroundings from the stuff classifier.
+
+The networks see the picture as a viewer does, upright; what they find is turned back into the coded frame.
+Masks are at working resolution, which is the segmentator's input turned back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from configs.schema import Config
+from models.instances import STRIDE, FoundThing, group_instances
+from models.labels import STUFF_NAMES, THING_NAMES
+from stream import regions
+from stream.errors import UsageError
+from stream.networks import (
+    STUFF_SIDE,
+    Networks,
+    NetworkSpec,
+    input_size,
+    networks_to_build,
+    segmentator_spec,
+    stuff_spec,
+)
+from stream.rules import check_class
+from stream.types import Frame, Image, Instance, Mask, Perception
+
+__all__ = [
+    "NetworkSpec",
+    "Networks",
+    "from_labels",
+    "networks_to_build",
+    "open_networks",
+    "perceive",
+    "working_size",
+]
+
+_MOST_LABELLED = 1280
+_MARGIN = 2
+
+_NOTHING = np.zeros(0, np.float32)
+
+
+def open_networks(config: Config, width: int, height: int, rotation: int = 0) -> Networks:
+    """Open what perception needs for coded frames of this size; seconds when an engine must be built.
+
+    Raises `EngineError` or `WeightsError` of engines and models. A frame of another shape or rotation opens
+    a segmentator of its own when it comes.
+    """
+    networks = Networks(config)
+    for spec in networks_to_build(config, width, height, rotation):
+        networks.engine(spec)
+    return networks
+
+
+def working_size(config: Config, frame: Frame) -> tuple[int, int]:
+    """Height and width of the masks for a frame, in its coded orientation."""
+    height, width = (frame.width, frame.height) if frame.rotation % 180 else (frame.height, frame.width)
+    rows, columns = input_size(height, width, config.perceive.size)
+    return (columns, rows) if frame.rotation % 180 else (rows, columns)
+
+
+def perceive(
+    networks: Networks,
+    frame: Frame,
+    *,
+    look_at_stuff: bool,
+    look_at_things: bool = True,
+    config: Config,
+) -> Perception:
+    """Run the networks on a frame.
+
+    Things below `perceive.score` or smaller than `perceive.min_area` are left out. Without `look_at_things`
+    the segmentator rests and nothing is found; without `look_at_stuff` the stuff stays empty.
+    """
+    shape = working_size(config, frame)
+    stuff = _look_at_stuff(networks, frame, config) if look_at_stuff else _NOTHING
+    classes = np.zeros(shape, np.uint8)
+    if not look_at_things:
+        return Perception(frame.index, classes, (), stuff)
+    rows, columns = shape if not frame.rotation % 180 else shape[::-1]
+    shown = _upright(frame.rgb, frame.rotation, (rows, columns))
+    height, width = (frame.width, frame.height) if frame.rotation % 180 else (frame.height, frame.width)
+    engine = networks.engine(segmentator_spec(config, height, width))
+    logits, centre, offset = (np.asarray(each, np.float32)[0] for each in engine(_as_input(shown)))
+    found = group_instances(logits, centre, offset)
+    smallest = config.perceive.min_area * rows * columns / STRIDE**2
+    sure = [each for each in found if each.score >= config.perceive.score and each.mask.sum() >= smallest]
+    edge = _foreground(logits) if sure else np.zeros((0, 0), np.float32)
+    instances = []
+    for each in sure:
+        mask = _turned_back(_enlarged(each, edge, (rows, columns)), frame.rotation)
+        instance = _instance(THING_NAMES[each.label], each.score, mask, frame)
+        if instance is not None:
+            instances.append(instance)
+    return Perception(frame.index, _class_map(instances, shape), tuple(instances), stuff)
+
+
+def from_labels(
+    labels: NDArray[np.uint16], names: Mapping[int, str], frame: Frame, perception: Perception | None = None
+) -> Perception:
+    """Things from the user's labelled mask instead of the segmentator.
+
+    `labels`: (H, W) of the frame's size, pixel = object id, 0 = nothing; `names` the class of each id.
+    The stuff is that of `perception`. Masks keep the frame's resolution up to 1280 pixels. Raises
+    `UsageError` for a mask of another size, an id without a class, and an unknown class.
+    """
+    if labels.shape != (frame.height, frame.width):
+        raise UsageError(
+            f"the labelled mask is {labels.shape[1]}x{labels.shape[0]}, not {frame.width}x{frame.height}",
+            where=f"frame {frame.index}",
+            hint="give masks of the picture's size",
+        )
+    scale = min(1.0, _MOST_LABELLED / max(labels.shape))
+    shape = (round(frame.height * scale), round(frame.width * scale))
+    small = labels
+    if scale < 1:
+        small = cv2.resize(labels, (shape[1], shape[0]), interpolation=cv2.INTER_NEAREST).astype(np.uint16)
+    present = [int(each) for each in np.unique(labels) if each]
+    missing = [each for each in present if each not in names]
+    if missing:
+        raise UsageError(
+            f"no class is given for object {missing[0]}",
+            where=f"frame {frame.index}",
+            hint="objects.json says {id: class} for every id in the masks",
+        )
+    instances = []
+    for identity in present:
+        label = check_class(names[identity], "objects.json")
+        found = _instance(label, 1.0, small == identity, frame, identity)
+        if found is not None:
+            instances.append(found)
+    stuff = _NOTHING if perception is None else perception.stuff
+    return Perception(frame.index, _class_map(instances, shape), tuple(instances), stuff)
+
+
+def _look_at_stuff(networks: Networks, frame: Frame, config: Config) -> NDArray[np.float32]:
+    """Probability of each COCO-Stuff class, float32 (91,)."""
+    shown = _upright(frame.rgb, frame.rotation, (STUFF_SIDE, STUFF_SIDE))
+    logits = np.asarray(networks.engine(stuff_spec(config))(_as_input(shown)), np.float32).reshape(-1)
+    if len(logits) != len(STUFF_NAMES):
+        raise ValueError(f"the stuff classifier gave {len(logits)} numbers, not {len(STUFF_NAMES)}")
+    return (1 / (1 + np.exp(-logits))).astype(np.float32)
+
+
+def _upright(rgb: Image, rotation: int, size: tuple[int, int]) -> Image:
+    """The picture as it is shown, resized to (rows, columns)."""
+    turned = size[::-1] if rotation % 180 else size
+    smaller = turned[0] * turned[1] < rgb.shape[0] * rgb.shape[1]
+    small = cv2.resize(
+        rgb, (turned[1], turned[0]), interpolation=cv2.INTER_AREA if smaller else cv2.INTER_LINEAR
+    )
+    return np.ascontiguousarray(np.rot90(small, -rotation // 90)).astype(np.uint8)
+
+
+def _turned_back(mask: Mask, rotation: int) -> Mask:
+    return np.ascontiguousarray(np.rot90(mask, rotation // 90)) if rotation else mask
+
+
+def _as_input(rgb: Image) -> NDArray[np.float32]:
+    return np.ascontiguousarray(rgb.transpose(2, 0, 1)[None], np.float32) * np.float32(1 / 255)
+
+
+def _foreground(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Log odds that a cell is any thing at all, (h, w): 0 on a thing's outline."""
+    things = logits[1:]
+    most = things.max(0)
+    total = np.exp(things - most).sum(0)
+    return np.asarray(most + np.log(total) - logits[0], np.float32)
+
+
+def _enlarged(thing: FoundThing, edge: NDArray[np.float32], size: tuple[int, int]) -> Mask:
+    """A thing's mask at four times the cells, its outline where the odds pass zero between cells."""
+    out = np.zeros(size, bool)
+    x0, y0, x1, y1 = (value // STRIDE for value in thing.box)
+    left, top = max(0, x0 - _MARGIN), max(0, y0 - _MARGIN)
+    right, bottom = min(edge.shape[1], x1 + _MARGIN), min(edge.shape[0], y1 + _MARGIN)
+    window = (slice(top, bottom), slice(left, right))
+    odds = edge[window]
+    # Inside a neighbour the odds are high too: there the outline runs halfway between the cells.
+    signed = np.where(thing.mask[window], np.maximum(odds, 0.1), -np.abs(odds) - 0.1)
+    signed = np.clip(signed, -4, 4).astype(np.float32)
+    large = cv2.resize(
+        signed, ((right - left) * STRIDE, (bottom - top) * STRIDE), interpolation=cv2.INTER_LINEAR
+    )
+    out[top * STRIDE : bottom * STRIDE, left * STRIDE : right * STRIDE] = large > 0
+    return out
+
+
+def _instance(label: str, score: float, mask: Mask, frame: Frame, identity: int = 0) -> Instance | None:
+    found = regions.bounds(mask)
+    if found is None:
+        return None
+    across, down = frame.width / mask.shape[1], frame.height / mask.shape[0]
+    box = (found[0] * across, found[1] * down, found[2] * across, found[3] * down)
+    return Instance(label, score, box, mask, identity)
+
+
+def _class_map(instances: Sequence[Instance], shape: tuple[int, int]) -> NDArray[np.uint8]:
+    """Class of each pixel, less sure things below surer ones."""
+    classes = np.zeros(shape, np.uint8)
+    for each in sorted(instances, key=lambda one: one.score):
+        classes[each.mask] = THING_NAMES.index(each.label) + 1
+    return classes

@@ -1,0 +1,296 @@
+"""Things followed through a shot: ids that last, masks that do not flicker, speed against the background.
+
+Each frame: every thing is predicted by camera motion and its own velocity, matched with what the networks
+saw (`stream.association`), corrected or carried on (`stream.life`). A thing hidden by another, or missed,
+goes on for `patience_seconds`. Where two things are seen as one their common mask is divided by their
+predictions; where a pole cuts one thing in two the pieces are joined again.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, replace
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from configs.schema import Track as TrackConfig
+from stream import association, geometry, life, pieces, regions
+from stream.association import Shapes
+from stream.life import Life, Scene
+from stream.types import Frame, Instance, Motion, Perception, Track
+
+_RECENT_SECONDS = 0.4
+_TENTATIVE_SECONDS = 0.12
+
+
+@dataclass(frozen=True)
+class TrackState:
+    """What must be known of the past; `next_id` is the id of the next new track."""
+
+    next_id: int = 1
+    lives: tuple[Life, ...] = ()
+    time: float = math.nan
+    began: float = math.nan
+    working: tuple[int, int] = (0, 0)
+    grey: NDArray[np.uint8] | None = None
+    corners: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 2), np.float32))
+    ids: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+
+
+def initial(first_id: int = 1) -> TrackState:
+    """The state before the first frame of a shot; ids go on from `first_id`."""
+    return TrackState(next_id=first_id)
+
+
+def step(
+    state: TrackState, perception: Perception | None, motion: Motion, frame: Frame, config: TrackConfig
+) -> tuple[tuple[Track, ...], TrackState]:
+    """Follow every thing into `frame`.
+
+    `perception` None means that nobody looked: all things are carried on by their own motion. Tracks not yet
+    believed (`confirmed` false) are returned too, since with look-ahead they may turn out to be real.
+    """
+    if motion.cut or state.grey is None:
+        state = initial(state.next_id)
+    working = perception.working if perception is not None else state.working
+    if working == (0, 0):
+        return (), state
+    time = float(frame.time)
+    step = time - state.time if time > state.time else 1 / 30
+    began = time if math.isnan(state.began) else state.began
+    scene = Scene(frame.width, frame.height, working, time, step, time - began, frame.index)
+    grey = _grey(frame, working)
+    before = state.lives
+    predicted = _predict_all(state, motion, scene)
+    if perception is None:
+        lives = tuple(
+            _carried(old, new, state.grey, grey, scene) for old, new in zip(before, predicted, strict=True)
+        )
+        next_id = state.next_id
+    else:
+        lives, next_id = _observe_all(before, predicted, perception, frame, state, grey, scene, config)
+    lives = tuple(life.account(each, scene) for each in lives if _alive(each, scene, config))
+    lives = pieces.without_doubles(lives, working)
+    tracks = tuple(life.as_track(each, scene) for each in lives if _shown(each, perception))
+    return tracks, TrackState(next_id, lives, time, began, working, grey, motion.corners, motion.ids)
+
+
+def _predict_all(state: TrackState, motion: Motion, scene: Scene) -> tuple[Life, ...]:
+    homography = np.eye(3)
+    if motion.homographies and not motion.static:
+        homography = motion.homographies[0]
+    corners, drift = _local_drift(state, motion, homography)
+    out = []
+    for each in state.lives:
+        mine = homography
+        x0, y0, x1, y1 = each.box
+        wide, high = 0.3 * (x1 - x0) + 8, 0.3 * (y1 - y0) + 8
+        near = (
+            (corners[:, 0] > x0 - wide)
+            & (corners[:, 0] < x1 + wide)
+            & (corners[:, 1] > y0 - high)
+            & (corners[:, 1] < y1 + high)
+        )
+        if near.sum() >= 6:
+            mine = geometry.shifting(*np.median(drift[near], axis=0)) @ homography
+        out.append(life.predict(each, mine, scene))
+    return tuple(out)
+
+
+def _local_drift(
+    state: TrackState, motion: Motion, homography: NDArray[np.float64]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Where the background around a point moved otherwise than the homography says (parallax).
+
+    Returns the corners of the previous frame (N, 2) and their residual motion (N, 2), pixels.
+    """
+    _, i, j = np.intersect1d(state.ids, motion.ids, assume_unique=True, return_indices=True)
+    if motion.static or not len(i):
+        return np.zeros((0, 2), np.float32), np.zeros((0, 2), np.float32)
+    source = state.corners[i]
+    return source, motion.corners[j] - geometry.apply(homography, source)
+
+
+def _carried(
+    old: Life, predicted: Life, previous: NDArray[np.uint8] | None, grey: NDArray[np.uint8], scene: Scene
+) -> Life:
+    """The thing in a frame nobody looked at: by its own motion if that can be measured."""
+    affine = None if predicted.occluded else life.own_motion(previous, grey, old, scene)
+    if affine is None:
+        return predicted
+    moved = life.shifted(old, affine, scene)
+    return replace(predicted, box=moved.box, even=moved.even, soft=moved.soft, mask=moved.mask)
+
+
+def _observe_all(
+    before: tuple[Life, ...],
+    predicted: tuple[Life, ...],
+    perception: Perception,
+    frame: Frame,
+    state: TrackState,
+    grey: NDArray[np.uint8],
+    scene: Scene,
+    config: TrackConfig,
+) -> tuple[tuple[Life, ...], int]:
+    seen = pieces.distinct(perception.instances, perception.working)
+    things = _shapes(
+        [each.label for each in seen], [each.box for each in seen], [each.mask for each in seen], frame, scene
+    )
+    known = Shapes(
+        tuple(each.label for each in predicted),
+        association.as_boxes([each.box for each in predicted]),
+        regions.stack_small([each.soft for each in predicted], scene.working),
+        np.array([each.colour for each in predicted], np.float32).reshape(-1, 6),
+    )
+    matched = _match(predicted, known, seen, things, scene, config)
+    common, area_known, area_seen = association.overlaps(known.small, things.small)
+    seen, extra = pieces.divide(matched, predicted, known, seen, common, area_known, area_seen)
+    seen, joined = pieces.join(matched, predicted, seen, common, area_known, area_seen, scene)
+    lives: list[Life] = []
+    for row, (old, new) in enumerate(zip(before, predicted, strict=True)):
+        if row in matched:
+            column = matched[row]
+            union = area_known[row] + area_seen[column] - common[row, column]
+            agreement = float(common[row, column] / max(union, 1e-9))
+            corrected = life.observe(
+                old, new, seen[column], things.colours[column], agreement, scene, confirm=config.confirm
+            )
+            since = scene.time if math.isnan(old.split_since) else old.split_since
+            lives.append(replace(corrected, split_since=since if row in joined else math.nan))
+        elif row in extra:
+            soft = extra[row].view(np.uint8) * np.uint8(255)
+            lives.append(replace(new, mask=extra[row], soft=soft, seen=scene.time, missed=False))
+        else:
+            lives.append(replace(new, missed=True))
+    lives = _hidden(lives, before, state.grey, grey, scene)
+    next_id = state.next_id
+    taken = set(matched.values()) | set(joined.values())
+    for column, instance in enumerate(seen):
+        if column in taken or not (
+            instance.identity or _may_begin(instance, column, things, lives, scene, config)
+        ):
+            continue
+        number = instance.identity or next_id
+        sure = config.confirm <= 1 or instance.identity > 0
+        lives.append(life.begin(number, instance, things.colours[column], scene, confirmed=sure))
+        next_id = max(next_id, number + 1)
+    return tuple(lives), next_id
+
+
+def _match(
+    predicted: tuple[Life, ...],
+    known: Shapes,
+    seen: list[Instance],
+    things: Shapes,
+    scene: Scene,
+    config: TrackConfig,
+) -> dict[int, int]:
+    """{track row: sighting column}; the user's ids are final, all else is matched by likeness."""
+    unseen = np.array([scene.time - each.seen for each in predicted])
+    score = association.similarity(known, things, unseen)
+    owners = np.array([each.identity for each in predicted], np.int64)
+    marked = np.array([each.identity for each in seen], np.int64)
+    score[(owners > 0)[:, None] | (marked > 0)[None, :]] = 0
+    sure = np.array([each.score >= config.start for each in seen], bool)
+    recent = unseen <= _RECENT_SECONDS
+    matched = association.assign(score, sure, recent) if len(predicted) and len(seen) else {}
+    for row, column in zip(
+        *np.nonzero((owners[:, None] == marked[None]) & (owners > 0)[:, None]), strict=True
+    ):
+        matched[int(row)] = int(column)
+    return matched
+
+
+def _shapes(
+    labels: list[str],
+    boxes: list[regions.Box],
+    all_masks: list[NDArray[np.bool_]],
+    frame: Frame,
+    scene: Scene,
+) -> Shapes:
+    small = regions.stack_small(all_masks, scene.working)
+    size = (max(1, scene.working[1] // regions.SMALL), max(1, scene.working[0] // regions.SMALL))
+    array = association.as_boxes(boxes)
+    picture = np.asarray(cv2.resize(frame.rgb, size, interpolation=cv2.INTER_AREA), np.float32) / np.float32(
+        255
+    )
+    colours = association.colours(picture, small, array, scene.height)
+    return Shapes(tuple(labels), array, small, colours)
+
+
+def _hidden(
+    lives: list[Life],
+    before: tuple[Life, ...],
+    previous: NDArray[np.uint8] | None,
+    grey: NDArray[np.uint8],
+    scene: Scene,
+) -> list[Life]:
+    """Missed things: behind another thing they are cut off by it, else they follow their own motion."""
+    present = [each for each in lives if not each.missed]
+    small = regions.stack_small([each.soft for each in present], scene.working)
+    covered = np.clip(small.sum(0), 0, 1)
+    out = []
+    for old, each in zip(before, lives, strict=True):
+        if not each.missed or each.identity:
+            out.append(each)
+            continue
+        mine = regions.stack_small([each.soft], scene.working)[0]
+        behind = float(mine @ covered) > 0.4 * max(float(mine.sum()), 1e-9)
+        if behind:
+            shown = each.mask.copy()
+            for other in present:
+                shown &= ~other.mask
+            out.append(replace(each, occluded=True, mask=shown))
+        else:
+            moved = _carried(old, replace(each, occluded=False), previous, grey, scene)
+            out.append(replace(moved, missed=True))
+    return out
+
+
+def _may_begin(
+    instance: Instance, column: int, things: Shapes, lives: list[Life], scene: Scene, config: TrackConfig
+) -> bool:
+    """Whether a sighting starts a track: sure enough, and not part of what is followed already."""
+    if instance.score < config.start:
+        return False
+    mine = things.small[column]
+    kin = [
+        each.mask
+        for each in lives
+        if association.related(each.label, instance.label) and math.isnan(each.split_since)
+    ]
+    if not kin:
+        return True
+    covered = regions.stack_small(kin, scene.working) @ mine
+    return float(covered.max()) < pieces.PIECE * max(float(mine.sum()), 1e-9)
+
+
+def _alive(each: Life, scene: Scene, config: TrackConfig) -> bool:
+    if each.identity:
+        return True
+    x0, y0, x1, y1 = each.box
+    inside = max(0.0, min(x1, scene.width) - max(x0, 0)) * max(0.0, min(y1, scene.height) - max(y0, 0))
+    if inside < 0.15 * max((x1 - x0) * (y1 - y0), 1e-9):
+        return False
+    unseen = scene.time - each.seen
+    if not each.confirmed:
+        return unseen <= max(_TENTATIVE_SECONDS, 1.5 * scene.step)
+    return unseen <= config.patience_seconds * (2 if each.occluded else 1)
+
+
+def _shown(each: Life, perception: Perception | None) -> bool:
+    if each.identity and each.missed and perception is not None:
+        return False
+    return bool(each.mask.any())
+
+
+def _grey(frame: Frame, working: tuple[int, int]) -> NDArray[np.uint8]:
+    """The frame's brightness at working resolution, uint8; the luma plane as it is where there is one."""
+    plane = frame.planes[0]
+    size = (working[1], working[0])
+    if frame.format.startswith(("yuv", "nv", "gray")) and plane.ndim == 2 and plane.dtype == np.uint8:
+        return np.asarray(cv2.resize(plane.view(np.uint8), size, interpolation=cv2.INTER_AREA), np.uint8)
+    small = cv2.resize(frame.rgb, size, interpolation=cv2.INTER_AREA)
+    return np.asarray(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), np.uint8)
