@@ -85,7 +85,7 @@ def _libraries() -> Iterator[Finding]:
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type] # nothing is sent to its vendor
     for module, package, needed in (
         ("torch", "torch", True),
-        ("cv2", "opencv-python", True),
+        ("cv2", "opencv-python-headless", True),
         ("av", "av", True),
         ("openvino", "openvino", False),
         ("safetensors", "safetensors", True),
