@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from typing import cast
 
 import cv2
 import numpy as np
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 from configs.schema import Config
 from stream import paint, planes, vote
 from stream.plate import Plate
-from stream.types import INVENTED, SEEN, UNTOUCHED, Filled, Frame, Hole, Image, Motion
+from stream.types import INVENTED, SEEN, UNTOUCHED, Filled, Frame, Hole, Motion
 
 Inpaint = Callable[
     [NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8]], NDArray[np.uint8]
@@ -62,11 +61,13 @@ def fill(
         mine = (found.seen[inner] > 0) & (wanted[outer] > 0)
         patch[outer][mine] = found.rgb[inner][mine]
         seen[outer] |= mine.astype(np.uint8)
-    unseen = cv2.bitwise_and(wanted, cv2.bitwise_xor(seen, 1))
+    unseen = wanted & (1 - seen)
     patch, next_paint = paint.complete(frame, patch, unseen, wanted, hole.box, motion, plate.paint, inpaint)
     origin = np.where(wanted > 0, np.where(unseen > 0, INVENTED, SEEN), UNTOUCHED).astype(np.uint8)
     done = planes.write_back(frame, patch, hole.alpha[y0:y1, x0:x1], hole.box)
-    return Filled(done, origin, hole.box, (), (), frame), replace(plate, paint=next_paint, used=tuple(sorted(used)))
+    return Filled(done, origin, hole.box, (), (), frame), replace(
+        plate, paint=next_paint, used=tuple(sorted(used))
+    )
 
 
 def parts(mask: NDArray[np.uint8], gap: int) -> list[Box]:
@@ -106,8 +107,3 @@ def _widened(part: Box, box: Box, frame: Frame) -> Box:
     x0, y0 = part[0] + box[0] - ring, part[1] + box[1] - ring
     x1, y1 = part[2] + box[0] + ring, part[3] + box[1] + ring
     return max(0, x0), max(0, y0), min(frame.width, x1), min(frame.height, y1)
-
-
-def as_image(values: NDArray[np.float32]) -> Image:
-    """Round to uint8."""
-    return cast(Image, cv2.convertScaleAbs(cv2.max(values, 0.0)))

@@ -7,7 +7,6 @@ any two frames are related directly by the corners they share, without the drift
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import cast
 
 import cv2
 import numpy as np
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 
 from configs.schema import Plate as PlateConfig
 from stream import geometry
+from stream.arrays import u8
 from stream.geometry import Homography, Points
 from stream.types import Frame, Mask, Motion
 
@@ -115,9 +115,13 @@ def between(a: Motion, b: Motion, start: Homography | None = None, near: bool = 
         i, j = i[mine], j[mine]
     if len(i) < (8 if near else 12):
         return None
+    if len(i) > 160:
+        # More corners cost time and bring nothing: the fit is already finer than the corners' own error.
+        some = np.linspace(0, len(i) - 1, 160).astype(int)
+        i, j = i[some], j[some]
     source, target = a.corners[i], b.corners[j]
     if start is not None:
-        fitted = geometry.refine(start, source, target)
+        fitted = geometry.refine(start, source, target, rounds=3)
         if fitted is not None:
             return fitted[0]
     found = geometry.robust(source, target, 1.5)
@@ -138,20 +142,20 @@ def _first(
 
 def _reduce(frame: Frame) -> tuple[NDArray[np.uint8], tuple[float, float]]:
     """Grey picture of at most 400 lines and its (x, y) scale against the frame."""
-    grey = cv2.cvtColor(frame.rgb, cv2.COLOR_RGB2GRAY)
+    grey = u8(cv2.cvtColor(frame.rgb, cv2.COLOR_RGB2GRAY))
     times = -(-frame.height // _LINES)
     if times > 1:
         size = (max(16, round(frame.width / times)), max(16, round(frame.height / times)))
-        grey = cv2.resize(grey, size, interpolation=cv2.INTER_AREA)
-    return cast("NDArray[np.uint8]", grey), (grey.shape[1] / frame.width, grey.shape[0] / frame.height)
+        grey = u8(cv2.resize(grey, size, interpolation=cv2.INTER_AREA))
+    return grey, (grey.shape[1] / frame.width, grey.shape[0] / frame.height)
 
 
 def _avoid(blocked: Mask, shape: tuple[int, ...]) -> NDArray[np.uint8]:
     """Blocked pixels at the grey picture's size, grown so that no tracking window reaches into a thing."""
     mask = blocked.view(np.uint8) if blocked.dtype == bool else (blocked > 0).astype(np.uint8)
-    mask = cv2.resize(mask, shape[1::-1], interpolation=cv2.INTER_NEAREST)
+    mask = u8(cv2.resize(mask, shape[1::-1], interpolation=cv2.INTER_NEAREST))
     r = max(3, round(8 * shape[0] / 360))
-    return cast("NDArray[np.uint8]", cv2.dilate(mask, np.ones((2 * r + 1, 2 * r + 1), np.uint8)))
+    return u8(cv2.dilate(mask, np.ones((2 * r + 1, 2 * r + 1), np.uint8)))
 
 
 def _follow(
@@ -160,7 +164,7 @@ def _follow(
     n = len(state.corners)
     if n == 0 or state.grey is None:
         return state.corners, state.corners, np.zeros(0, bool)
-    points, found, _ = cv2.calcOpticalFlowPyrLK(
+    points, found, _ = cv2.calcOpticalFlowPyrLK(  # type: ignore[call-overload]  # None asks it to allocate
         state.grey,
         grey,
         state.corners.reshape(-1, 1, 2),

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import cast
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from stream import geometry
+from stream.arrays import f32, u8
 from stream.plate import Paint
 from stream.types import Frame, Image, Motion
 
@@ -66,7 +66,7 @@ def _carry(last: Paint | None, frame: Frame, motion: Motion, box: Box) -> tuple[
     into = geometry.shifting(-x0, -y0) @ move @ geometry.shifting(last.box[0], last.box[1])
     rgb = cv2.warpPerspective(last.rgb, into, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     weight = cv2.warpPerspective(last.weight, into, size, flags=cv2.INTER_LINEAR)
-    return cast(Image, rgb), cast("NDArray[np.float32]", weight)
+    return u8(rgb), f32(weight)
 
 
 def _invent(
@@ -81,9 +81,9 @@ def _invent(
     whole[top : top + y1 - y0, left : left + x1 - x0] = patch
     mask = cv2.copyMakeBorder(unseen, top, bottom, left, right, cv2.BORDER_CONSTANT, value=0)
     painted = cv2.inpaint(whole, mask, 4, cv2.INPAINT_TELEA)
-    return cast(Image, painted[top : top + y1 - y0, left : left + x1 - x0])
+    return u8(painted[top : top + y1 - y0, left : left + x1 - x0])
 
 
 def _mix(base: Image, other: Image, weight: NDArray[np.float32]) -> Image:
     mixed = base + weight[..., None] * (other.astype(np.float32) - base)
-    return cast(Image, np.clip(mixed + 0.5, 0, 255).astype(np.uint8))
+    return u8(np.clip(mixed + 0.5, 0, 255).astype(np.uint8))

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from configs.schema import Plate as PlateConfig
 from stream import geometry
 from stream import motion as camera
+from stream.arrays import u8
 from stream.geometry import Homography
 from stream.types import Frame, Image, Mask, Motion
 
@@ -46,7 +47,8 @@ class View:
 class Memory:
     """One remembered frame.
 
-    `small` is the frame averaged over 8 x 8 pixels, uint8 RGB. `masked`: uint8 like `labels`, 1 where the
+    `small` is the frame averaged over 8 x 8 pixels, uint8 RGB; `grey` the frame at the size at which sources
+    are compared (`vote_size`), uint8. `masked`: uint8 like `labels`, 1 where the
     user's own mask says that the background cannot be seen; None without one.
     """
 
@@ -56,6 +58,7 @@ class Memory:
     labels: Labels
     masked: NDArray[np.uint8] | None
     small: Image
+    grey: NDArray[np.uint8]
 
     @property
     def index(self) -> int:
@@ -93,7 +96,9 @@ class Plate:
     trust: float = 1.0
     paint: Paint | None = None
     used: tuple[int, ...] = ()
-    blocked_cache: dict[tuple[int, frozenset[int]], NDArray[np.uint8]] = field(default_factory=dict)
+    blocked_cache: dict[tuple[int, frozenset[int]], tuple[NDArray[np.uint8], NDArray[np.uint8]]] = field(
+        default_factory=dict
+    )
 
     def view(self, index: int) -> View | None:
         """How the camera stood in frame `index`, None when it was not observed in this shot."""
@@ -126,7 +131,19 @@ def observe(plate: Plate, frame: Frame, motion: Motion, labels: Labels, mask: Ma
     size = (max(1, frame.width // 8), max(1, frame.height // 8))
     small = cv2.resize(frame.rgb, size, interpolation=cv2.INTER_AREA)
     masked = None if mask is None else shrunk(mask, labels.shape)
-    memory = Memory(view, float(frame.time), frame.rgb, labels, masked, cast(Image, small))
+    grey = cv2.cvtColor(
+        cv2.resize(frame.rgb, vote_size(frame.width, frame.height), interpolation=cv2.INTER_AREA),
+        cv2.COLOR_RGB2GRAY,
+    )
+    memory = Memory(
+        view,
+        float(frame.time),
+        frame.rgb,
+        labels,
+        masked,
+        u8(small),
+        u8(grey),
+    )
     trust = float(np.clip((motion.confidence - 0.85) / 0.12, 0.0, 1.0))
     memories = _thin((*plate.memories, memory), plate)
     kept = {m.index for m in memories}
@@ -153,14 +170,28 @@ def relate(a: View, b: View, near: bool = False, direct: bool = True) -> Homogra
 
 def blocked(plate: Plate, memory: Memory, forbidden: Iterable[int]) -> NDArray[np.uint8]:
     """Pixels of a memory that must not be used, 0 or 1 at its labels' resolution, grown against soft rims."""
-    key = (memory.index, frozenset(forbidden))
+    return _covers(plate, memory, frozenset(forbidden))[0]
+
+
+def usable(plate: Plate, memory: Memory, forbidden: Iterable[int]) -> NDArray[np.uint8]:
+    """Pixels of `memory.small` fit to compare brightness: not blocked, neither black nor clipped; 0 or 1."""
+    return _covers(plate, memory, frozenset(forbidden))[1]
+
+
+def _covers(
+    plate: Plate, memory: Memory, forbidden: frozenset[int]
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    key = (memory.index, forbidden)
     known = plate.blocked_cache.get(key)
     if known is None:
-        known = select(memory.labels, key[1])
+        cover = select(memory.labels, forbidden)
         if memory.masked is not None:
-            known = known | memory.masked
-        known = grown(known)
-        plate.blocked_cache[key] = known
+            cover = cover | memory.masked
+        cover = grown(cover)
+        small = memory.small
+        away = cv2.resize(cover * np.uint8(255), small.shape[1::-1], interpolation=cv2.INTER_AREA) == 0
+        away &= cv2.inRange(small, (13, 13, 13), (244, 244, 244)) > 0
+        known = plate.blocked_cache[key] = cover, away.astype(np.uint8)
     return known
 
 
@@ -170,14 +201,14 @@ def select(labels: Labels, ids: Collection[int]) -> NDArray[np.uint8]:
     for i in ids:
         if 0 < i < len(table):
             table[i] = 1
-    return cast("NDArray[np.uint8]", table[labels])
+    return u8(table[labels])
 
 
 def shrunk(mask: Mask, shape: tuple[int, ...]) -> NDArray[np.uint8]:
     """A mask at another size, 1 wherever any of it is set."""
     raw = mask.astype(np.uint8) * np.uint8(255)
     if raw.shape != shape[:2]:
-        raw = cv2.resize(raw, shape[1::-1], interpolation=cv2.INTER_AREA)
+        raw = u8(cv2.resize(raw, shape[1::-1], interpolation=cv2.INTER_AREA))
     return (raw > 0).astype(np.uint8)
 
 
@@ -185,7 +216,13 @@ def grown(mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Grow a mask by 4 pixels at 360 lines: soft borders and motion blur are never background."""
     r = max(1, round(4 * mask.shape[0] / 360))
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * r + 1, 2 * r + 1))
-    return cast("NDArray[np.uint8]", cv2.dilate(mask, kernel))
+    return u8(cv2.dilate(mask, kernel))
+
+
+def vote_size(width: int, height: int) -> tuple[int, int]:
+    """Width and height at which sources are compared: half size, at most about 200 lines."""
+    times = max(2, height // 180)
+    return max(1, round(width / times)), max(1, round(height / times))
 
 
 def _chained(step: Homography, chain: Homography) -> Homography:

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import cast
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from stream import geometry
+from stream.arrays import Float, f32, u8
 from stream.geometry import Homography
-from stream.plate import Memory, Plate, View, blocked, relate, scale_to
+from stream.plate import Memory, Plate, View, blocked, relate, scale_to, usable
 from stream.types import Frame, Image
 
 Box = tuple[int, int, int, int]
-Float = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Area:
+    """A box of the frame at reduced size: `of_frame` maps frame pixels to its pixels, `size` is (w, h)."""
+
+    box: Box
+    of_frame: Homography
+    size: tuple[int, int]
+
 
 _OFFSETS = (1, 2, 3, 4, 6, 8, 11, 15, 20, 26, 33, 41, 52, 66, 84, 108, 140, 180)
 _SAMPLES = 300
@@ -24,18 +32,17 @@ _SAMPLES = 300
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One remembered frame as seen in a box of the frame to fill.
+    """One remembered frame as seen in a box, at the reduced size at which sources are compared.
 
-    `rgb` uint8 h x w x 3, resampled once; `grey` uint8 with `gain` (RGB factors) applied; `valid` uint8 0 or 1;
-    `weight` float32 h x w, 0 where invalid: nearness in time and agreement at the hole's rim.
+    `forward` maps its pixels to the frame to fill; `gain`: RGB factors to the frame's exposure. `grey` uint8
+    h x w with the gain applied, `valid` uint8 0 or 1.
     """
 
-    index: int
-    rgb: Image
+    memory: Memory
+    forward: Homography
+    gain: tuple[float, float, float]
     grey: NDArray[np.uint8]
     valid: NDArray[np.uint8]
-    gain: tuple[float, float, float]
-    weight: Float
 
 
 def steps(a: float, b: float) -> float:
@@ -91,73 +98,88 @@ def choose(
     return [candidates[k] for k in chosen]
 
 
-def warp(
+def glimpse(
     plate: Plate,
     memory: Memory,
     view: View,
     frame: Frame,
-    small: Image,
-    hole: NDArray[np.uint8],
-    box: Box,
+    current: Memory,
+    area: Area,
     forbidden: frozenset[int],
     near: bool,
 ) -> Source | None:
-    """Bring a memory into a box of the frame to fill; None when it shows nothing there.
+    """Bring a memory into an area of the frame to fill, at reduced size; None when it shows nothing there.
 
-    Frames of the same pose are copied, never resampled. `small`: the frame averaged over 8 x 8 pixels.
+    `current`: the memory of the frame to fill itself, for the exposure.
     """
-    x0, y0, x1, y1 = box
-    size = (x1 - x0, y1 - y0)
     cover = blocked(plate, memory, forbidden)
     to_cover = scale_to(cover.shape, frame.width, frame.height)
     if memory.view.pose == view.pose:
         forward = np.eye(3)
-        rgb = memory.rgb[y0:y1, x0:x1]
-        inside = np.ones((size[1], size[0]), np.uint8)
     else:
         forward = relate(memory.view, view, near)
         if not geometry.plausible(forward, frame.width, frame.height, most=1.5):
             return None
-        into_box = geometry.shifting(-x0, -y0) @ forward
-        rgb = cast(Image, cv2.warpPerspective(memory.rgb, into_box, size, flags=cv2.INTER_CUBIC))
-        inside = _inside(forward, box, frame)
-    from_cover = geometry.shifting(-x0, -y0) @ forward @ np.linalg.inv(to_cover)
+    into = area.of_frame @ forward
+    from_cover = into @ np.linalg.inv(to_cover)
+    covered = cv2.warpPerspective(cover, from_cover, area.size, flags=cv2.INTER_LINEAR, borderValue=1)
+    inside = inside_of(into, area.size, frame)
+    valid = cv2.bitwise_and(inside, np.uint8(1) - covered)
+    if not cv2.countNonZero(valid):
+        return None
+    to_grey = scale_to(memory.grey.shape, frame.width, frame.height)
+    grey = cv2.warpPerspective(
+        memory.grey,
+        into @ np.linalg.inv(to_grey),
+        area.size,
+        flags=cv2.INTER_CUBIC,
+        borderMode=cv2.BORDER_REPLICATE,
+    )
+    gain = exposure(plate, memory, current, frame, forward, forbidden)
+    if gain != (1.0, 1.0, 1.0):
+        grey = cv2.convertScaleAbs(grey, alpha=0.299 * gain[0] + 0.587 * gain[1] + 0.114 * gain[2])
+    return Source(memory, forward, gain, u8(grey), u8(valid))
+
+
+def show(
+    plate: Plate, source: Source, view: View, frame: Frame, box: Box, forbidden: frozenset[int]
+) -> tuple[Image, NDArray[np.uint8]]:
+    """A source's pixels in a box at full size, resampled once, or copied where the pose is the same.
+
+    Returns uint8 RGB without the gain, and which pixels are background (uint8 0 or 1).
+    """
+    x0, y0, x1, y1 = box
+    size = (x1 - x0, y1 - y0)
+    memory = source.memory
+    cover = blocked(plate, memory, forbidden)
+    into = geometry.shifting(-x0, -y0) @ source.forward
+    from_cover = into @ np.linalg.inv(scale_to(cover.shape, frame.width, frame.height))
     covered = cv2.warpPerspective(
         cover, from_cover, size, flags=cv2.INTER_NEAREST, borderMode=cv2.BORDER_REPLICATE
     )
-    valid = cast("NDArray[np.uint8]", cv2.bitwise_and(inside, cv2.bitwise_xor(covered, 1)))
-    if not cv2.countNonZero(cv2.bitwise_and(valid, hole)):
-        return None
-    gain = _gain(plate, memory, view, frame, small, forward, forbidden)
-    grey = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
-    if gain != (1.0, 1.0, 1.0):
-        factor = 0.299 * gain[0] + 0.587 * gain[1] + 0.114 * gain[2]
-        grey = cv2.convertScaleAbs(grey, alpha=factor)
-    return Source(memory.index, rgb, cast("NDArray[np.uint8]", grey), valid, gain, valid.astype(np.float32))
+    if memory.view.pose == view.pose:
+        return memory.rgb[y0:y1, x0:x1], u8(np.uint8(1) - covered)
+    rgb = cv2.warpPerspective(memory.rgb, into, size, flags=cv2.INTER_CUBIC)
+    return u8(rgb), u8(cv2.bitwise_and(inside_of(into, size, frame), np.uint8(1) - covered))
 
 
-def rim_errors(
-    sources: Sequence[Source], grey: NDArray[np.uint8], ring: NDArray[np.uint8], reach: float
-) -> list[Float]:
-    """How far each source misses the frame around the hole, spread into it; float32 grey levels.
+def rim_error(source: Source, grey: NDArray[np.uint8], ring: NDArray[np.uint8], sigma: float) -> Float:
+    """How far a source misses the frame around the hole, spread into it; float32 grey levels.
 
-    `ring`: uint8, 1 where the frame is known and near the hole. `reach`: pixels over which errors spread.
+    `grey`: the frame at reduced size; `ring`: uint8, 1 where it is known and near the hole. `sigma`: pixels
+    over which errors spread.
     """
-    out = []
-    shape = grey.shape[1], grey.shape[0]
-    small = (max(1, shape[0] // 4), max(1, shape[1] // 4))
-    sigma = max(1.0, reach / 4)
-    for source in sources:
-        known = cv2.bitwise_and(ring, source.valid)
-        error = cv2.absdiff(grey, source.grey)
-        error = cv2.multiply(error, known, dtype=cv2.CV_32F)
-        mean = float(error.sum()) / max(1, cv2.countNonZero(known))
-        num = cv2.GaussianBlur(cv2.resize(error, small, interpolation=cv2.INTER_AREA), (0, 0), sigma)
-        den = cv2.resize(known.astype(np.float32), small, interpolation=cv2.INTER_AREA)
-        den = cv2.GaussianBlur(den, (0, 0), sigma)
-        spread = (num + 0.01 * mean) / (den + 0.01)
-        out.append(cast(Float, cv2.resize(spread, shape, interpolation=cv2.INTER_LINEAR)))
-    return out
+    known = cv2.bitwise_and(ring, source.valid)
+    error = cv2.bitwise_and(cv2.absdiff(grey, source.grey), known * np.uint8(255))
+    mean = float(cv2.sumElems(error)[0]) / max(1, cv2.countNonZero(known))
+    h, w = grey.shape
+    small = (max(1, w // 2), max(1, h // 2))
+    both = cv2.resize(cv2.merge([error, known * np.uint8(128)]), small, interpolation=cv2.INTER_AREA)
+    both = cv2.GaussianBlur(both.astype(np.float32), (0, 0), max(1.0, sigma / 2))
+    spread = (both[..., 0] + np.float32(0.01 * mean)) / (
+        both[..., 1] * np.float32(1 / 128) + np.float32(0.01)
+    )
+    return f32(cv2.resize(spread, (w, h), interpolation=cv2.INTER_LINEAR))
 
 
 def _candidates(plate: Plate, view: View) -> list[Memory]:
@@ -190,48 +212,37 @@ def _look(cover: NDArray[np.uint8], to_cover: Homography, points: geometry.Point
     return (inside & (cover[y, x] == 0)).astype(np.float32)
 
 
-def _inside(forward: Homography, box: Box, frame: Frame) -> NDArray[np.uint8]:
-    """1 where the box's pixel comes from within the source frame, two pixels from its edge."""
-    x0, y0, x1, y1 = box
-    edge = np.array(
-        [[2, 2], [frame.width - 3, 2], [frame.width - 3, frame.height - 3], [2, frame.height - 3]], np.float32
-    )
-    polygon = geometry.apply(geometry.shifting(-x0, -y0) @ forward, edge)
-    out = np.zeros((y1 - y0, x1 - x0), np.uint8)
+def inside_of(into: Homography, size: tuple[int, int], frame: Frame) -> NDArray[np.uint8]:
+    """1 where a pixel of the target comes from within the source frame, two pixels from its edge."""
+    w, h = frame.width, frame.height
+    edge = np.array([[2, 2], [w - 3, 2], [w - 3, h - 3], [2, h - 3]], np.float32)
+    polygon = geometry.apply(into, edge)
+    out = np.zeros((size[1], size[0]), np.uint8)
     cv2.fillConvexPoly(out, np.clip(np.rint(polygon), -20000, 20000).astype(np.int32), 1)
     return out
 
 
-def _gain(
+def exposure(
     plate: Plate,
     memory: Memory,
-    view: View,
+    current: Memory,
     frame: Frame,
-    small: Image,
     forward: Homography,
     forbidden: frozenset[int],
 ) -> tuple[float, float, float]:
     """Exposure and white balance from a source to the frame: median ratio outside all masks, per channel."""
-    to_small = geometry.scaling(small.shape[1] / frame.width, small.shape[0] / frame.height)
-    size = small.shape[1::-1]
-    warped = cv2.warpPerspective(memory.small, to_small @ forward @ np.linalg.inv(to_small), size)
-    clear = np.ones(small.shape[:2], bool)
-    current = next((m for m in plate.memories if m.index == view.index), None)
-    for known, through in ((memory, forward), (current, np.eye(3))):
-        if known is None:
-            continue
-        cover = blocked(plate, known, forbidden)
-        to_cover = scale_to(cover.shape, frame.width, frame.height)
-        hidden = cv2.warpPerspective(
-            cover, to_small @ through @ np.linalg.inv(to_cover), size, flags=cv2.INTER_NEAREST, borderValue=1
-        )
-        clear &= hidden == 0
-    clear &= (warped.min(2) > 12) & (warped.max(2) < 245) & (small.min(2) > 12) & (small.max(2) < 245)
+    shape = memory.small.shape
+    to_small = scale_to(shape, frame.width, frame.height)
+    into = to_small @ forward @ np.linalg.inv(to_small)
+    size = (shape[1], shape[0])
+    warped = cv2.warpPerspective(memory.small, into, size, flags=cv2.INTER_LINEAR)
+    clear = cv2.warpPerspective(usable(plate, memory, forbidden), into, size, flags=cv2.INTER_NEAREST)
+    clear = (u8(clear) & usable(plate, current, forbidden)) > 0
     if np.count_nonzero(clear) < 40:
         return 1.0, 1.0, 1.0
-    ratio = np.median(small[clear].astype(np.float32) / warped[clear], axis=0)
+    ratio = np.median(current.small[clear].astype(np.float32) / np.maximum(warped[clear], 1), axis=0)
     # Within half a percent it is as likely noise as exposure, and unchanged pixels are worth more.
-    if np.abs(ratio - 1).max() < 0.005 and memory.view.pose == view.pose:
+    if memory.view.pose == current.view.pose and np.abs(ratio - 1).max() < 0.005:
         return 1.0, 1.0, 1.0
     r, g, b = np.clip(ratio, 0.6, 1.6)
     return float(r), float(g), float(b)

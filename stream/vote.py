@@ -1,34 +1,52 @@
-"""What the memories say about the pixels of a box: per pixel the best supported answer, averaged over those
-that give it, and over the motion layers the one whose sources agree."""
+"""What the memories say about a box: per pixel the best supported answer and those that agree with it.
+
+The vote is held at reduced size, over all sources and motion layers; only the winners are then brought in at
+full size, so every pixel of the answer has been resampled once.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import cast
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from configs.schema import Plate as PlateConfig
+from stream import geometry
 from stream import sources as choosing
-from stream.plate import Memory, Plate, View
-from stream.sources import Box, Float, Source
+from stream.arrays import Float, f32, u8
+from stream.plate import Memory, Plate, View, vote_size
+from stream.sources import Area, Box, Source
 from stream.types import Frame, Hole, Image, Motion
 
 _AGREE = 14.0
 _FLOOR = 1e-30
+_LIKE = np.exp(-np.square(np.arange(256)) / (2 * _AGREE * _AGREE)).astype(np.float32)
 
 
 @dataclass(frozen=True, slots=True)
 class Recall:
-    """What was found for a box: `rgb` uint8, `seen` uint8 0 or 1, `cost` float32 disagreement in grey levels."""
+    """What was found for a box of the frame: `rgb` uint8, `seen` uint8 0 or 1, which memories served."""
 
     rgb: Image
     seen: NDArray[np.uint8]
-    cost: Float
     sources: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Ballot:
+    """The outcome for one layer, all at reduced size.
+
+    `weights`: float32 share of each source; `grey` the answer; `seen` 0 or 1; `cost`: how far the sources, and
+    at the rim the frame itself, disagree with the answer, grey levels.
+    """
+
+    sources: tuple[Source, ...]
+    weights: tuple[Float, ...]
+    seen: NDArray[np.uint8]
+    cost: Float
 
 
 def recall(
@@ -42,142 +60,183 @@ def recall(
 ) -> Recall | None:
     """Ask the memory what was behind the hole's pixels in `box`; None when it knows nothing."""
     view = plate.view(motion.index)
-    if view is None:
+    current = next((m for m in plate.memories if m.index == motion.index), None)
+    if view is None or current is None:
         return None
     x0, y0, x1, y1 = box
     missing = (hole.alpha[y0:y1, x0:x1] > 0).astype(np.uint8)
-    size = (max(1, frame.width // 8), max(1, frame.height // 8))
-    small = cast(Image, cv2.resize(frame.rgb, size, interpolation=cv2.INTER_AREA))
-    grey = cast("NDArray[np.uint8]", cv2.cvtColor(frame.rgb[y0:y1, x0:x1], cv2.COLOR_RGB2GRAY))
-    seconds = float(frame.time)
-    count = round(config.sources + 9 * (1 - plate.trust)) if plate.trust < 1 else config.sources
-    chosen = choosing.choose(plate, view, seconds, frame, missing, (x0, y0), forbidden, count)
-    ring = _ring(plate, view, forbidden, missing, box, frame)
-    answers = []
-    for near in (False, True) if _two_layers(view, chosen) else (False,):
-        answer = _layer(plate, view, chosen, frame, small, grey, missing, ring, box, forbidden, near)
-        if answer is not None:
-            answers.append(answer)
-    if not answers:
+    count = round(config.sources + 9 * (1 - plate.trust))
+    chosen = choosing.choose(plate, view, float(frame.time), frame, missing, (x0, y0), forbidden, count)
+    if not chosen:
         return None
-    return answers[0] if len(answers) == 1 else _merge(answers[0], answers[1], frame)
+    area = area_of(box, frame)
+    unit = area.size[1] / max(1, y1 - y0) * frame.height / 360
+    ring = _ring(hole, box, area, unit)
+    layers = (False, True) if _two_layers(view, chosen) else (False,)
+    ballots = []
+    for near in layers:
+        seen = [choosing.glimpse(plate, m, view, frame, current, area, forbidden, near) for m in chosen]
+        kept = [source for source in seen if source is not None]
+        if kept:
+            grey = _frame_grey(current, area, frame)
+            ballots.append(_ballot(kept, plate.trust, float(frame.time), grey, ring, unit))
+    if not ballots:
+        return None
+    if len(ballots) == 2:
+        ballots = _split(ballots[0], ballots[1], unit)
+    needed = u8(cv2.resize(missing * np.uint8(255), area.size, interpolation=cv2.INTER_AREA))
+    needed = u8(cv2.dilate((needed > 0).astype(np.uint8), np.ones((3, 3), np.uint8)))
+    return _assemble(plate, ballots, needed, view, frame, box, forbidden)
+
+
+def area_of(box: Box, frame: Frame) -> Area:
+    """The reduced picture of a box."""
+    full = vote_size(frame.width, frame.height)
+    fx, fy = full[0] / frame.width, full[1] / frame.height
+    size = max(1, round((box[2] - box[0]) * fx)), max(1, round((box[3] - box[1]) * fy))
+    fx, fy = size[0] / (box[2] - box[0]), size[1] / (box[3] - box[1])
+    return Area(box, geometry.scaling(fx, fy) @ geometry.shifting(-box[0], -box[1]), size)
 
 
 def _two_layers(view: View, chosen: Sequence[Memory]) -> bool:
     return bool(np.count_nonzero(view.motion.near) >= 8 and any(m.view.pose != view.pose for m in chosen))
 
 
-def _ring(
-    plate: Plate,
-    view: View,
-    forbidden: frozenset[int],
-    missing: NDArray[np.uint8],
-    box: Box,
-    frame: Frame,
-) -> NDArray[np.uint8]:
-    """1 where the frame's own pixels can be compared with what the sources show."""
-    near = max(1, round(2 * frame.height / 360))
-    grown = cv2.dilate(missing, np.ones((2 * near + 1, 2 * near + 1), np.uint8))
-    return cast("NDArray[np.uint8]", cv2.bitwise_xor(grown, 1))
+def _frame_grey(current: Memory, area: Area, frame: Frame) -> NDArray[np.uint8]:
+    to_grey = geometry.scaling(current.grey.shape[1] / frame.width, current.grey.shape[0] / frame.height)
+    grey = cv2.warpPerspective(
+        current.grey,
+        area.of_frame @ np.linalg.inv(to_grey),
+        area.size,
+        flags=cv2.INTER_CUBIC,
+        borderMode=cv2.BORDER_REPLICATE,
+    )
+    return u8(grey)
 
 
-def _layer(
-    plate: Plate,
-    view: View,
-    chosen: Sequence[Memory],
-    frame: Frame,
-    small: Image,
+def _ring(hole: Hole, box: Box, area: Area, unit: float) -> NDArray[np.uint8]:
+    """1 where the frame's own pixels, clear of the hole, can be compared with what the sources show."""
+    x0, y0, x1, y1 = box
+    hidden = cv2.resize(hole.alpha[y0:y1, x0:x1], area.size, interpolation=cv2.INTER_AREA)
+    r = max(1, round(2 * unit))
+    hidden = cv2.dilate((hidden > 0).astype(np.uint8), np.ones((2 * r + 1, 2 * r + 1), np.uint8))
+    return u8(np.uint8(1) - hidden)
+
+
+def _ballot(
+    sources: Sequence[Source],
+    trust: float,
+    seconds: float,
     grey: NDArray[np.uint8],
-    missing: NDArray[np.uint8],
     ring: NDArray[np.uint8],
-    box: Box,
-    forbidden: frozenset[int],
-    near: bool,
-) -> Recall | None:
-    warped: list[Source] = []
-    times: list[float] = []
-    for memory in chosen:
-        source = choosing.warp(plate, memory, view, frame, small, missing, box, forbidden, near)
-        if source is not None:
-            warped.append(source)
-            times.append(choosing.steps(memory.seconds, float(frame.time)))
-    if not warped:
-        return None
-    tau = 2.0 + 16.0 * plate.trust
-    errors = choosing.rim_errors(warped, grey, ring, 16 * frame.height / 360)
+    unit: float,
+) -> Ballot:
+    """Weigh sources by nearness in time and agreement at the rim, then vote."""
+    tau = 2.0 + 16.0 * trust
     weights: list[Float] = []
-    for source, dt, error in zip(warped, times, errors, strict=True):
-        weight = cv2.exp(cv2.multiply(error, -1 / 8.0)) * np.float32(np.exp(-dt / tau))
-        weights.append(cast(Float, cv2.multiply(weight, source.weight)))
-    return tally(warped, weights, grey, ring, frame.height / 360)
+    for source in sources:
+        error = choosing.rim_error(source, grey, ring, 16 * unit)
+        nearness = np.exp(-choosing.steps(source.memory.seconds, seconds) / tau)
+        weight = cv2.exp(error * np.float32(-1 / 8))
+        weights.append(f32(cv2.multiply(weight, source.valid, scale=float(nearness), dtype=cv2.CV_32F)))
+    return tally(sources, weights, grey, ring, unit)
 
 
 def tally(
-    warped: Sequence[Source],
+    sources: Sequence[Source],
     weights: Sequence[Float],
     grey: NDArray[np.uint8],
     ring: NDArray[np.uint8],
     unit: float,
-) -> Recall:
-    """Per pixel: the source with most support in its surroundings, averaged with those that agree with it."""
-    shape = grey.shape
-    table = np.exp(-np.square(np.arange(256)) / (2 * _AGREE * _AGREE)).astype(np.float32)
+) -> Ballot:
+    """Per pixel: the source with most support in its surroundings, and the share of all that agree with it."""
     # Weights fall by many powers of ten over time; only their ratios count.
     most = weights[0].copy()
     for weight in weights[1:]:
         cv2.max(most, weight, dst=most)
     seen = (most > _FLOOR).astype(np.uint8)
-    scale = 1.0 / np.maximum(most, _FLOOR)
-    relative = [cast(Float, cv2.multiply(w, scale)) for w in weights]
+    scale = np.float32(1.0) / np.maximum(most, np.float32(_FLOOR))
+    relative = [f32(cv2.multiply(w, scale)) for w in weights]
     support = [w.copy() for w in relative]
-    for i in range(len(warped)):
-        for j in range(i + 1, len(warped)):
-            like = cv2.LUT(cv2.absdiff(warped[i].grey, warped[j].grey), table)
+    for i in range(len(sources)):
+        for j in range(i + 1, len(sources)):
+            like = cv2.LUT(cv2.absdiff(sources[i].grey, sources[j].grey), _LIKE)
             support[i] += cv2.multiply(like, relative[j])
             support[j] += cv2.multiply(like, relative[i])
-    best = np.full(shape, -1.0, np.float32)
-    best_grey = np.zeros(shape, np.uint8)
-    for source, backing in zip(warped, support, strict=True):
-        smooth = cv2.GaussianBlur(backing, (0, 0), 1.5 * max(1.0, unit))
-        smooth = np.where(source.valid > 0, smooth, np.float32(-1))
-        better = cv2.compare(smooth, best, cv2.CMP_GT)
+    best = np.full(grey.shape, -1.0, np.float32)
+    answer = np.zeros(grey.shape, np.uint8)
+    for source, backing in zip(sources, support, strict=True):
+        smooth = cv2.GaussianBlur(backing, (0, 0), max(0.8, 1.5 * unit))
+        better = cv2.bitwise_and(cv2.compare(smooth, best, cv2.CMP_GT), source.valid * np.uint8(255))
         cv2.copyTo(smooth, better, best)
-        cv2.copyTo(source.grey, better, best_grey)
-    total = np.zeros(shape, np.float32)
-    doubt = np.zeros(shape, np.float32)
-    all_weight = np.zeros(shape, np.float32)
-    colour = np.zeros((*shape, 3), np.float32)
-    for source, weight in zip(warped, relative, strict=True):
-        apart = cv2.absdiff(source.grey, best_grey)
-        mine = cv2.multiply(cv2.LUT(apart, table), weight)
+        cv2.copyTo(source.grey, better, answer)
+    shares: list[Float] = []
+    total = np.full(grey.shape, 1e-12, np.float32)
+    doubt = np.zeros(grey.shape, np.float32)
+    everyone = np.full(grey.shape, 1e-12, np.float32)
+    for source, weight in zip(sources, relative, strict=True):
+        apart = cv2.absdiff(source.grey, answer)
+        mine = cv2.multiply(cv2.LUT(apart, _LIKE), weight)
+        shares.append(f32(mine))
         total += mine
-        doubt += cv2.multiply(cv2.min(apart, 40).astype(np.float32), weight)
-        all_weight += weight
-        r, g, b = source.gain
-        colour += cv2.multiply(source.rgb, cv2.merge([mine * r, mine * g, mine * b]), dtype=cv2.CV_32F)
-    rgb = colour / np.maximum(total, 1e-12)[..., None]
-    cost = doubt / np.maximum(all_weight, 1e-12)
-    rim = cv2.absdiff(grey, best_grey).astype(np.float32)
-    cost = np.where((ring > 0) & (seen > 0), rim, cost)
-    return Recall(
-        cast(Image, np.clip(rgb + 0.5, 0, 255).astype(np.uint8)),
-        seen,
-        cast(Float, cost),
-        tuple(s.index for s in warped),
-    )
+        doubt += cv2.multiply(np.minimum(apart, 40), weight, dtype=cv2.CV_32F)
+        everyone += weight
+    for share in shares:
+        share /= total
+    cost = np.where((ring > 0) & (seen > 0), cv2.absdiff(grey, answer).astype(np.float32), doubt / everyone)
+    cost[seen == 0] = 40.0
+    return Ballot(tuple(sources), tuple(shares), seen, f32(cost.astype(np.float32)))
 
 
-def _merge(far: Recall, near: Recall, frame: Frame) -> Recall:
-    """Per pixel the layer whose sources agree better in its surroundings and with the rim."""
-    sigma = 5 * frame.height / 360
-    cost_far = cv2.GaussianBlur(np.where(far.seen > 0, far.cost, np.float32(40)), (0, 0), sigma)
-    cost_near = cv2.GaussianBlur(np.where(near.seen > 0, near.cost, np.float32(40)), (0, 0), sigma)
+def _split(far: Ballot, near: Ballot, unit: float) -> list[Ballot]:
+    """Give each pixel to the layer whose sources agree better in its surroundings and with the rim."""
+    cost_far = cv2.GaussianBlur(far.cost, (0, 0), 5 * unit)
+    cost_near = cv2.GaussianBlur(near.cost, (0, 0), 5 * unit)
     take = (((cost_near < cost_far) | (far.seen == 0)) & (near.seen > 0)).astype(np.float32)
-    soft = cv2.GaussianBlur(take, (0, 0), 0.8)
-    soft = np.where(far.seen == 0, np.float32(1), np.where(near.seen == 0, np.float32(0), soft))
-    rgb = far.rgb + soft[..., None] * (near.rgb.astype(np.float32) - far.rgb)
-    seen = cv2.bitwise_or(far.seen, near.seen)
-    used = tuple(sorted({*far.sources, *near.sources}))
-    return Recall(
-        cast(Image, np.clip(rgb + 0.5, 0, 255).astype(np.uint8)), seen, np.minimum(cost_far, cost_near), used
-    )
+    out = []
+    for ballot, mine in ((far, np.float32(1) - take), (near, take)):
+        weights = tuple(f32(cv2.multiply(w, mine)) for w in ballot.weights)
+        seen = ((mine > 0) & (ballot.seen > 0)).astype(np.uint8)
+        out.append(Ballot(ballot.sources, weights, seen, ballot.cost))
+    return out
+
+
+def _assemble(
+    plate: Plate,
+    ballots: Sequence[Ballot],
+    needed: NDArray[np.uint8],
+    view: View,
+    frame: Frame,
+    box: Box,
+    forbidden: frozenset[int],
+) -> Recall:
+    """Bring the winners in at full size and average them by their shares."""
+    x0, y0, x1, y1 = box
+    shape = (y1 - y0, x1 - x0)
+    colour = np.zeros((*shape, 3), np.float32)
+    total = np.zeros(shape, np.float32)
+    used = []
+    for ballot in ballots:
+        for source, weight in zip(ballot.sources, ballot.weights, strict=True):
+            x, y, w, h = cv2.boundingRect(cv2.bitwise_and((weight > 0.02).astype(np.uint8), needed))
+            if w == 0:
+                continue
+            fx, fy = shape[1] / weight.shape[1], shape[0] / weight.shape[0]
+            # One reduced pixel more on each side: the shares are interpolated there.
+            left, top = max(0, int((x - 1) * fx)), max(0, int((y - 1) * fy))
+            right, bottom = min(shape[1], int((x + w + 1) * fx) + 1), min(shape[0], int((y + h + 1) * fy) + 1)
+            inner = slice(top, bottom), slice(left, right)
+            whole = (x0 + left, y0 + top, x0 + right, y0 + bottom)
+            rgb, valid = choosing.show(plate, source, view, frame, whole, forbidden)
+            share = cv2.resize(weight, shape[::-1], interpolation=cv2.INTER_LINEAR)[inner]
+            # The tiny constant serves pixels that are background only at full size, at the edge of a mask.
+            share = cv2.multiply(share + np.float32(1e-6), valid, dtype=cv2.CV_32F)
+            total[inner] += share
+            r, g, b = source.gain
+            weighed = cv2.merge([share * np.float32(r), share * np.float32(g), share * np.float32(b)])
+            colour[inner] += cv2.multiply(rgb, weighed, dtype=cv2.CV_32F)
+            used.append(source.memory.index)
+    seen = (total > 0).astype(np.uint8)
+    colour *= (np.float32(1) / np.maximum(total, np.float32(1e-12)))[..., None]
+    rgb = np.clip(colour + np.float32(0.5), 0, 255).astype(np.uint8)
+    return Recall(rgb, seen, tuple(sorted(set(used))))
