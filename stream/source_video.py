@@ -292,7 +292,7 @@ def clockwise(picture: av.VideoFrame) -> int:
 
 def _other(stream: av.stream.Stream) -> StreamInfo:
     context = stream.codec_context
-    codec = context.codec.canonical_name if context is not None else stream.codec_tag.strip("\0")
+    codec = context.codec.canonical_name if context is not None else str(getattr(stream, "name", "") or "")
     kind = "cover" if stream.disposition & Disposition.attached_pic else str(stream.type)
     metadata = stream.metadata
     title = metadata.get("title", "") or metadata.get("filename", "")

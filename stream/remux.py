@@ -1,0 +1,223 @@
+"""Everything beside the video, copied packet by packet from the input's container into the output's."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Generator, Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+from av.container import InputContainer, OutputContainer
+from av.packet import Packet
+from av.stream import AttachmentStream, Discard, Disposition, Stream
+
+from stream.source_info import SourceInfo, StreamInfo
+from stream.source_video import open_container
+
+_OWN_TAGS = frozenset({"encoder", "duration", "major_brand", "minor_version", "compatible_brands", "rotate"})
+"""Tags that the output's muxer writes itself, about the output."""
+
+_PLAIN_TAGS = frozenset(
+    {
+        "title",
+        "artist",
+        "album",
+        "album_artist",
+        "author",
+        "comment",
+        "composer",
+        "copyright",
+        "creation_time",
+    }
+    | {"date", "description", "encoded_by", "episode_id", "genre", "grouping", "keywords", "language"}
+    | {"location", "lyrics", "network", "performer", "show", "synopsis", "track"}
+)
+
+
+def kept_tags(tags: dict[str, str]) -> dict[str, str]:
+    """The metadata that is worth copying: not what the muxer measured of the input."""
+    return {
+        key: value
+        for key, value in tags.items()
+        if key.lower() not in _OWN_TAGS
+        and not key.startswith(("_STATISTICS", "BPS", "NUMBER_OF_"))
+        and key.partition("-")[0] not in ("DURATION", "BPS")
+    }
+
+
+def needs_free_tags(tags: dict[str, str]) -> bool:
+    """Whether MP4 keeps these tags only in its free-form table, which fewer players read."""
+    return any(key.lower().partition("-")[0] not in _PLAIN_TAGS for key in kept_tags(tags))
+
+
+class Copier:
+    """The streams of one input beside its video, on their way into an open output; owns the input container.
+
+    `copied` and `lost` name them in words.
+    """
+
+    def __init__(self, info: SourceInfo, container: str) -> None:
+        self._info = info
+        self._input: InputContainer | None = None
+        self.copied: list[str] = []
+        self.lost: list[str] = []
+        self.damage: list[str] = []
+        self._chosen: list[Stream] = []
+        self._to: dict[int, Stream] = {}
+        self._packets: Iterator[Packet[Stream]] = iter(())
+        self._next: Packet[Stream] | None = None
+        if info.kind != "video":
+            return
+        if "://" in info.path and not info.path.startswith(("http://", "https://", "file://")):
+            self.lost = [f"{each} of a live address" for each in info.streams]
+            return
+        self._input = open_container(info.path if "://" in info.path else Path(info.path))
+        self._choose(container)
+
+    @property
+    def video_tags(self) -> dict[str, str]:
+        """Metadata of the input's video stream."""
+        return kept_tags(self._info.metadata)
+
+    @property
+    def container_tags(self) -> dict[str, str]:
+        """Metadata of the input's container."""
+        return kept_tags(self._input.metadata) if self._input is not None else {}
+
+    def before(self, video: int) -> list[Stream]:
+        """The chosen streams that stand before the video in the input."""
+        return [each for each in self._chosen if each.index < video]
+
+    def after(self, video: int) -> list[Stream]:
+        """The chosen streams that stand after the video in the input."""
+        return [each for each in self._chosen if each.index > video]
+
+    def add(self, output: OutputContainer, stream: Stream) -> None:
+        """Give the output a stream like this one, with its tags and disposition."""
+        self._to[stream.index] = _add(output, stream)
+
+    def start(self, output: OutputContainer, container: str) -> None:
+        """Copy chapters and get ready to deliver packets; all streams were added."""
+        if self._input is None:
+            return
+        chapters = self._chapters()
+        if chapters and container in ("mp4", "mov", "matroska", "webm"):
+            output.set_chapters(chapters)
+            self.copied.append(f"{len(chapters)} chapters")
+        elif chapters:
+            self.lost.append(f"{len(chapters)} chapters")
+        with_packets = [each for each in self._chosen if not isinstance(each, AttachmentStream)]
+        for each in self._input.streams:
+            if each not in with_packets and not isinstance(each, AttachmentStream):
+                each.discard = Discard.all
+        if with_packets:
+            self._packets = self._read(self._input, with_packets)
+            self._next = next(self._packets, None)
+
+    def deliver(self, output: OutputContainer, until: Fraction | None) -> None:
+        """Hand over every packet up to this time in seconds of the output, None for all there are."""
+        while self._next is not None:
+            packet = self._next
+            if until is not None and packet.dts is not None and packet.dts * packet.time_base > until:
+                return
+            packet.stream = self._to[packet.stream.index]
+            output.mux_one(packet)
+            self._next = next(self._packets, None)
+
+    def close(self) -> None:
+        """Let go of the input."""
+        self._next = None
+        self._packets = iter(())
+        if self._input is not None:
+            self._input.close()
+            self._input = None
+
+    def _choose(self, container: str) -> None:
+        assert self._input is not None
+        chapters = bool(self._input.chapters())
+        names = {each.index: each for each in self._info.streams}
+        for stream in self._input.streams:
+            if stream.index == self._info.stream:
+                continue
+            name = names.get(stream.index, StreamInfo(stream.index, str(stream.type), "unknown"))
+            if _written_anyway(stream, chapters):
+                continue
+            if _holds(container, stream):
+                self._chosen.append(stream)
+                self.copied.append(str(name))
+            else:
+                self.lost.append(str(name))
+
+    def _read(self, source: InputContainer, streams: list[Stream]) -> Generator[Packet[Stream], None, None]:
+        low, high, shift = self._window()
+        last = Fraction(0)
+        try:
+            for packet in source.demux(*streams):
+                if packet.dts is None and packet.pts is None:
+                    continue
+                if packet.stream.disposition & Disposition.attached_pic:
+                    yield packet
+                    continue
+                tb = packet.time_base
+                stamp = packet.pts if packet.pts is not None else packet.dts
+                last = (stamp or 0) * tb
+                if (low is not None and last < low) or (high is not None and last >= high):
+                    continue
+                if shift:
+                    ticks = round(shift / tb)
+                    packet.pts = None if packet.pts is None else packet.pts - ticks
+                    packet.dts = None if packet.dts is None else packet.dts - ticks
+                if packet.dts is None:
+                    packet.dts = packet.pts
+                yield packet
+        except (av.FFmpegError, OSError) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+            self.damage.append(f"sound and other streams stop at {float(last):.2f} s: {reason}")
+
+    def _window(self) -> tuple[Fraction | None, Fraction | None, Fraction]:
+        info = self._info
+        origin = info.first_pts * info.time_base
+        low = None if info.start is None else origin + info.start
+        high = None if info.end is None else origin + info.end
+        return low, high, info.start or Fraction(0)
+
+    def _chapters(self) -> list[Any]:
+        assert self._input is not None
+        low, high, shift = self._window()
+        kept = []
+        for chapter in self._input.chapters():
+            tb = chapter["time_base"] or Fraction(1, 1000)
+            start, end = chapter["start"] * tb, chapter["end"] * tb
+            start = start if low is None else max(start, low)
+            end = end if high is None else min(end, high)
+            if end > start:
+                new = {**chapter, "start": round((start - shift) / tb), "end": round((end - shift) / tb)}
+                kept.append(new)
+        return kept
+
+
+def _add(output: OutputContainer, stream: Stream) -> Stream:
+    added = output.add_stream_from_template(stream, opaque=True)
+    added.metadata.update(kept_tags(stream.metadata))
+    added.disposition = stream.disposition
+    return added
+
+
+def _holds(container: str, stream: Stream) -> bool:
+    """Whether a container takes a stream, by writing a header into memory."""
+    try:
+        with av.open(io.BytesIO(), "w", format=container) as trial:
+            _add(trial, stream)
+            trial.start_encoding()
+    except (av.FFmpegError, ValueError, OSError):
+        return False
+    return True
+
+
+def _written_anyway(stream: Stream, chapters: bool) -> bool:
+    """Data tracks that the muxer makes itself: of the chapters (text), and of the time code tag."""
+    if stream.type != "data":
+        return False
+    return (chapters and getattr(stream, "name", None) == "bin_data") or "timecode" in stream.metadata

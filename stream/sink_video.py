@@ -1,0 +1,187 @@
+"""Frames encoded into a container, with the input's other streams beside them."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+import av
+from av.packet import Packet
+from av.video.stream import VideoStream
+
+from stream.encoders import Encoding
+from stream.gif import to_palette
+from stream.planes import to_video_frame
+from stream.remux import Copier, needs_free_tags
+from stream.source_info import SourceInfo
+from stream.types import Frame
+
+_BT601, _BT709 = 6, 1
+_SWSCALE = av.video.reformatter.Interpolation
+_CAREFUL = int(_SWSCALE.BICUBIC | _SWSCALE.ACCURATE_RND | _SWSCALE.FULL_CHR_H_INT | _SWSCALE.FULL_CHR_H_INP)
+_ROTATES = ("mp4", "mov", "matroska", "webm")
+
+
+class VideoWriter:
+    """Writes one file under a given name; `warnings` says what does not fit into it."""
+
+    def __init__(
+        self, path: Path, container: str, info: SourceInfo, encoding: Encoding, copier: Copier
+    ) -> None:
+        self._info = info
+        self._container = container
+        self._encoding = encoding
+        self._copier = copier
+        self._durations: dict[int, int] = {}
+        self._last: int | None = None
+        self._shift = round((info.start or 0) / info.time_base)
+        self.warnings = [*encoding.warnings, *self._losses()]
+        self._time_base = self._grid()
+        self._output = av.open(f"file:{path}", "w", format=container, options=self._muxing())
+        self._stream = self._add_streams()
+        self._output.start_encoding()
+
+    @property
+    def copied(self) -> tuple[str, ...]:
+        """The streams that are copied, in words."""
+        return tuple(self._copier.copied)
+
+    def write(self, frame: Frame) -> None:
+        """Encode one frame and everything of the other streams up to it."""
+        pts = self._place(frame)
+        picture = self._picture(frame)
+        picture.pts, picture.time_base = pts, self._time_base
+        if frame.duration:
+            self._durations[pts] = max(1, round(frame.duration * frame.time_base / self._time_base))
+        self._mux(self._stream.encode(picture))
+
+    def finish(self) -> None:
+        """Write what the encoder still holds, the rest of the other streams, and the file's index."""
+        self._mux(self._stream.encode(None))
+        self._copier.deliver(self._output, None)
+        self._output.close()
+        self.warnings += self._copier.damage
+        self._copier.close()
+
+    def abandon(self) -> None:
+        """Close everything without caring for the file."""
+        self._copier.close()
+        try:
+            self._output.close()
+        except (av.FFmpegError, OSError):
+            return
+
+    def _mux(self, packets: list[Packet[VideoStream]]) -> None:
+        for packet in packets:
+            if packet.pts is not None:
+                packet.duration = self._durations.pop(packet.pts, packet.duration or 0)
+            if packet.dts is not None:
+                self._copier.deliver(self._output, packet.dts * packet.time_base)
+            self._output.mux_one(packet)
+
+    def _place(self, frame: Frame) -> int:
+        pts = frame.pts - self._shift
+        if self._time_base != frame.time_base:
+            exact = pts * frame.time_base / self._time_base
+            pts = round(exact)
+            if self._container == "avi" and pts != exact and not any("AVI" in each for each in self.warnings):
+                rate = float(1 / self._time_base)
+                self.warnings.append(
+                    f"AVI holds one frame rate: pictures were moved to a grid of {rate:g} per second"
+                )
+        if self._last is not None and pts <= self._last:
+            pts = self._last + 1
+        self._last = pts
+        return pts
+
+    def _picture(self, frame: Frame) -> av.VideoFrame:
+        wanted = self._encoding.format
+        if wanted == "pal8":
+            return to_palette(frame)
+        picture = to_video_frame(frame)
+        if frame.format == wanted:
+            return picture
+        converted = picture.reformat(
+            format=wanted,
+            dst_colorspace=self._matrix(),
+            dst_color_range=self._range() or None,
+            interpolation=_CAREFUL,
+        )
+        converted.pict_type = 0
+        return converted
+
+    def _matrix(self) -> int:
+        info = self._info
+        if info.colour.matrix not in (0, 2):
+            return info.colour.matrix
+        return _BT601 if info.height < 720 else _BT709
+
+    def _range(self) -> int:
+        from_rgb = self._info.format.startswith(("rgb", "bgr", "gbr", "gray"))
+        return 1 if from_rgb and self._encoding.format.startswith("yuv") else self._info.range_tag
+
+    def _add_streams(self) -> VideoStream:
+        info, output = self._info, self._output
+        output.metadata.update(self._copier.container_tags)
+        for each in self._copier.before(info.stream):
+            self._copier.add(output, each)
+        stream = output.add_stream(self._encoding.encoder, rate=info.rate, options=self._encoding.options)
+        assert isinstance(stream, VideoStream)
+        for each in self._copier.after(info.stream):
+            self._copier.add(output, each)
+        self._copier.start(output, self._container)
+        stream.metadata.update(self._copier.video_tags)
+        stream.time_base = self._time_base
+        context = stream.codec_context
+        context.time_base = self._time_base
+        context.width, context.height = info.width, info.height
+        context.pix_fmt = self._encoding.format
+        converted = self._encoding.format != info.format
+        context.colorspace = self._matrix() if converted else info.colour.matrix
+        context.color_range = self._range()
+        context.color_primaries = info.colour.primaries
+        context.color_trc = info.colour.transfer
+        if info.sample_aspect is not None:
+            context.sample_aspect_ratio = info.sample_aspect
+        if info.field_order > 1 and self._encoding.encoder == "libx264":
+            context.field_order = info.field_order
+        if self._encoding.encoder == "libx265" and self._container in ("mp4", "mov"):
+            context.codec_tag = "hvc1"  # what Apple's players ask for
+        if self._container in _ROTATES:
+            if info.display_matrix is not None:
+                stream.set_display_matrix(info.display_matrix)
+            elif info.rotation:
+                stream.set_display_rotation(-info.rotation)
+        return stream
+
+    def _grid(self) -> Fraction:
+        """The time base in which pictures are encoded: the input's, or the only one the container knows."""
+        if self._container == "gif":
+            return Fraction(1, 100)
+        if self._container == "avi":
+            return 1 / self._info.rate
+        return self._info.time_base
+
+    def _muxing(self) -> dict[str, str]:
+        options = {}
+        if self._container in ("mp4", "mov"):
+            # otherwise FFmpeg multiplies small time bases, and the time stamps with them
+            options["video_track_timescale"] = str(self._time_base.denominator)
+            if needs_free_tags(self._copier.container_tags):
+                options["movflags"] = "use_metadata_tags"
+        return options
+
+    def _losses(self) -> list[str]:
+        info, container = self._info, self._container
+        lost = [f"{each} does not fit into {container} and is left out" for each in self._copier.lost]
+        if container in ("matroska", "webm") and (info.time_base * 1000).denominator * 1000 % 1000 == 0:
+            ticks = 1 / info.time_base
+            if ticks.denominator != 1 or 1000 % ticks.numerator:
+                lost.append(f"{container} counts milliseconds: time stamps are rounded to them")
+        if container == "gif" and (100 * info.time_base).denominator != 1:
+            lost.append("gif counts hundredths of a second: time stamps are rounded to them")
+        if info.rotation and container not in _ROTATES:
+            lost.append(f"{container} cannot say that the picture is turned by {info.rotation} degrees")
+        if info.sample_aspect not in (None, 1) and container == "gif":
+            lost.append("gif has no sample aspect")
+        return lost
