@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import json
-import resource
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from time import perf_counter
 
 from configs.schema import Config, load_config
 from stream import judge, perceive, pipeline
-from stream.errors import PartialError, UsageError
 from stream.inpaint import open_inpaint
-from stream.masks import MaskReader, open_masks
-from stream.report import LogWriter, Report, TrackReport
+from stream.masks import open_masks
+from stream.report import Report, Tally, open_log, open_provenance
 from stream.sink import open_sink
 from stream.source import Source, open_source
-from stream.types import INVENTED, REFERENCE, SEEN, Filled, Frame, Verdict
+from stream.types import Filled, Frame
+
+BYTES_PER_PIXEL = 4.5
+"""What a waiting frame holds: 8-bit 4:2:0 planes and the RGB picture made of them."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +33,7 @@ class Job:
     masks: Path | None = None
     start: Fraction | None = None
     end: Fraction | None = None
-    fps: Fraction | None = None
+    fps: Fraction = Fraction(25)
     lossless: bool = False
     deinterlace: bool = False
     overwrite: bool = False
@@ -52,59 +51,79 @@ class Progress:
     last: Filled
 
 
-OnProgress = Callable[[Progress], None]
-
-
 def clean(
     input: str | Path,
     output: str | Path,
     config: Config | None = None,
     *,
     job: Job | None = None,
-    on_progress: OnProgress | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
 ) -> Report:
     """Clean a file, a folder of images or one image and return what was done.
 
     OUTPUT bears its name only when it is whole. Raises `InputError`, `OutputError`, `UsageError`,
-    `EngineError`; a damaged input is cleaned up to the damage and reported in `Report.warnings`.
+    `EngineError`; a damaged input is cleaned up to the damage, which `Report.warnings` names.
     """
     config = config or load_config()
     job = job or Job()
+    judge.check(config.judge)
     began = perf_counter()
     clock = pipeline.Clock()
-    tally = _Tally()
     with ExitStack() as stack:
-        open_again = _opener(input, job)
-        source = stack.enter_context(open_again())
-        masks = stack.enter_context(open_masks(job.masks, source.info)) if job.masks else None
-        judge.parse_rules((*config.judge.remove, *config.judge.keep))
-        sink = stack.enter_context(
-            open_sink(output, source.info, lossless=job.lossless, overwrite=job.overwrite, start=job.start, end=job.end)
+        source = stack.enter_context(
+            open_source(input, start=job.start, end=job.end, fps=job.fps, deinterlace=job.deinterlace)
         )
-        log = stack.enter_context(LogWriter(job.log)) if job.log else None
-        networks = perceive.open_networks(config, source.info.width, source.info.height)
-        analysis = pipeline.Analysis(config, networks, judge.open_relation(config.judge), clock)
-        again = None
-        if _must_decode_twice(config, source):
-            again = iter(stack.enter_context(open_again()))
+        info = source.info
+        masks = stack.enter_context(open_masks(job.masks, info)) if job.masks else None
+        sink = stack.enter_context(open_sink(output, info, lossless=job.lossless, overwrite=job.overwrite))
+        log = stack.enter_context(open_log(job.log)) if job.log else None
+        provenance = stack.enter_context(open_provenance(job.provenance, info)) if job.provenance else None
+        networks = perceive.open_networks(config, info.width, info.height, info.rotation)
+        relation = judge.open_relation(config.judge)
+        analysis = pipeline.Analysis(config, networks, relation, clock, still=info.kind == "image")
         inpaint = open_inpaint(config) if config.fill.inpaint else None
-        filling = pipeline.Filling(config, inpaint, clock, again)
+        again = iter(stack.enter_context(source.reopen())) if _too_much_to_hold(config, source) else None
+        tally = Tally(input=str(input), output=str(output), config=config, info=info)
+
+        def analyse(frame: Frame) -> pipeline.Seen:
+            if masks is None:
+                return analysis.push(frame)
+            drawn = masks.read(frame)
+            return analysis.push(frame, mask=drawn.mask, labels=drawn.labels)
+
         ready = perf_counter()
-        frames = pipeline.run(source, _with_masks(analysis, masks), filling, clock)
-        stack.callback(frames.close)
-        for filled in frames:
+        cleaned = pipeline.run(source, analyse, pipeline.Filling(config, inpaint, clock, again), clock)
+        stack.callback(cleaned.close)
+        for filled in cleaned:
             with clock.time("encode"):
-                sink.write(filled)
-            tally.add(filled)
+                sink.write(filled.frame)
+                if provenance is not None:
+                    provenance.write(filled)
             if log is not None:
                 log.write(filled)
+            tally.add(filled)
             if on_progress is not None:
-                on_progress(Progress(tally.frames, source.info.frames, perf_counter() - ready, filled))
+                on_progress(Progress(tally.frames, info.frames, perf_counter() - ready, filled))
         if masks is not None:
-            masks.check_finished(tally.frames)
+            masks.finish(tally.frames)
         with clock.time("encode"):
             sink.close()
-        warnings = (*source.info.warnings, *source.warnings, *sink.warnings)
         return tally.report(
-            input, output, config, networks, analysis, clock, perf_counter() - began, warnings, sink.streams_copied
+            seconds={"wall": perf_counter() - began, **clock.seconds},
+            engines=networks.describe(),
+            shots=analysis.cuts,
+            streams_copied=sink.streams_copied,
+            warnings=(*info.warnings, *source.warnings, *sink.warnings),
         )
+
+
+def _too_much_to_hold(config: Config, source: Source) -> bool:
+    """Whether the frames between analysis and fill would not fit half of the memory allowed."""
+    info = source.info
+    if info.kind == "image":
+        return False
+    wait = config.look_ahead_cap if config.look_ahead == "shot" else config.look_ahead
+    frames = float(info.rate) * wait if info.rate else wait * 30
+    if info.frames is not None:
+        frames = min(frames, info.frames)
+    return frames * info.width * info.height * BYTES_PER_PIXEL > config.memory_mb / 2 * 2**20

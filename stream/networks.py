@@ -18,12 +18,18 @@ if TYPE_CHECKING:
 STUFF_SIDE = 128
 """The stuff classifier looks at the whole picture at 128 x 128, as in ICIP 2019."""
 
+INPAINT_SIDE = 256
+"""Side of the inpainter's crops; one size, so that it is compiled once."""
+
 _MULTIPLE = 32
 
 
 @dataclass(frozen=True, slots=True)
 class NetworkSpec:
-    """One network for one input shape (1, 3, height, width): its name, builder, variant and weights."""
+    """One network for one input size: its name, builder, variant and weights.
+
+    `channels` of each input, which is (1, channels, height, width) float32.
+    """
 
     name: str
     builder: str
@@ -31,6 +37,7 @@ class NetworkSpec:
     weights: str
     height: int
     width: int
+    channels: tuple[int, ...] = (3,)
 
     @property
     def label(self) -> str:
@@ -54,10 +61,11 @@ class NetworkSpec:
         from_list = self.weights if "." in self.weights else weights_path(self.weights)
         graph = graph_digest(self.builder, {"variant": self.variant}, from_list)
         # Not zeros: the difference from eager is measured with this input.
-        example = np.random.default_rng(7).random((1, 3, self.height, self.width), np.float32)
+        random = np.random.default_rng(7)
+        examples = tuple(random.random((1, count, self.height, self.width), np.float32) for count in self.channels)
         return open_engine(
             self.build,
-            (example,),
+            examples,
             name=config.engine.name,
             precision=config.engine.precision,
             cache=config.engine.cache,
@@ -80,7 +88,7 @@ class Networks:
             self.opened[spec] = spec.open(self.config)
         return self.opened[spec]
 
-    def described(self) -> dict[str, dict[str, str]]:
+    def describe(self) -> dict[str, dict[str, str]]:
         """Engine, precision and device of each open network by name, as the report shows them."""
         return {
             spec.name: {"engine": engine.name, "precision": engine.precision, "device": engine.device}
@@ -99,6 +107,11 @@ def stuff_spec(config: Config) -> NetworkSpec:
     return _spec(config, "stuff", config.models.stuff, STUFF_SIDE, STUFF_SIDE)
 
 
+def inpainter_spec(config: Config) -> NetworkSpec:
+    """The inpainter: picture, hole, reference and its validity."""
+    return _spec(config, "inpainter", config.models.inpainter, INPAINT_SIDE, INPAINT_SIDE, (3, 1, 3, 1))
+
+
 def networks_to_build(config: Config, width: int, height: int, rotation: int = 0) -> tuple[NetworkSpec, ...]:
     """The networks that perception needs for coded frames of this size, for `open` one by one."""
     if rotation % 180:
@@ -113,7 +126,9 @@ def input_size(height: int, width: int, size: int) -> tuple[int, int]:
     return rows, columns
 
 
-def _spec(config: Config, name: str, variant: str, height: int, width: int) -> NetworkSpec:
+def _spec(
+    config: Config, name: str, variant: str, height: int, width: int, channels: tuple[int, ...] = (3,)
+) -> NetworkSpec:
     given = config.models.weights.get(name)
     weights = f"{name}-{variant}" if given is None else str(given)
-    return NetworkSpec(name, f"models.{name}:build_{name}", variant, weights, height, width)
+    return NetworkSpec(name, f"models.{name}:build_{name}", variant, weights, height, width, channels)

@@ -123,10 +123,27 @@ class Seen:
 
 
 class Analysis:
-    """Frames in, one `Seen` each out: everything that must be known before a hole can be filled."""
+    """Frames in, one `Seen` each out: everything that must be known before a hole can be filled.
 
-    def __init__(self, config: Config, networks: perceive.Networks, relation: judge.Relation, clock: Clock) -> None:
+    `still`: the frames are pictures on their own, so nothing can be said of what passes.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        networks: perceive.Networks,
+        relation: judge.Relation,
+        clock: Clock,
+        *,
+        still: bool = False,
+    ) -> None:
         self._config, self._networks, self._relation, self._clock = config, networks, relation, clock
+        self._still = still
+        self._motion = motion.initial()
+        self._tracks = track.initial()
+        self._judge = judge.initial()
+        self._last_tracks: tuple[Track, ...] = ()
+        self._since = 0
         self._shots = shots.initial()
         self._shot = -1
         self._stuff = np.zeros(0, np.float32)
@@ -154,18 +171,18 @@ class Analysis:
             tracks, self._tracks = track.step(self._tracks, perception, moved, frame, config.track)
         with clock.time("judge"):
             verdicts, self._judge = judge.step(
-                self._judge, tracks, self._stuff, self._relation, config.judge, frame
+                self._judge, tracks, self._stuff, self._relation, config.judge, frame, still=self._still
             )
         self._last_tracks = tracks
         return Seen(
-            frame=replace(frame),  # a copy without the RGB picture made on the way
+            frame=frame,
             index=frame.index,
             time=frame.time,
             shot=self._shot,
             motion=moved,
             tracks=tracks,
             verdicts=verdicts,
-            things=label_map(tracks, self._working),
+            things=label_map(tracks, perceive.working_size(config, frame)),
             stuff=self._stuff,
             mask=mask,
         )
@@ -174,9 +191,9 @@ class Analysis:
         self._shot += 1
         self.cuts.append(frame.time)
         self._motion = motion.initial()
-        self._tracks = track.initial(first_id=getattr(getattr(self, "_tracks", None), "next_id", 1))
+        self._tracks = track.initial(self._tracks.next_id)
         self._judge = judge.initial()
-        self._last_tracks: tuple[Track, ...] = ()
+        self._last_tracks = ()
         self._since = 0
         self._looked_at = None
 
@@ -196,7 +213,6 @@ class Analysis:
             perception = perceive.from_labels(labels[0], labels[1], frame, perception)
         if look:
             self._stuff, self._looked_at = perception.stuff, frame.time
-        self._working = perception.working
         return perception
 
     def _blocked(self, frame: Frame, perception: Perception | None, mask: Mask | None) -> Mask:
@@ -206,11 +222,14 @@ class Analysis:
             masks = [each.instance.mask for each in self._last_tracks]
         else:
             masks = [each.mask for each in perception.instances]
-        blocked = np.zeros(self._working, bool)
+        height, width = perceive.working_size(self._config, frame)
+        blocked = np.zeros((height, width), bool)
         for each in masks:
-            blocked |= each
+            if each.shape == blocked.shape:
+                blocked |= each
+            else:  # the user's labelled masks keep a resolution of their own
+                blocked |= cv2.resize(each.astype(np.uint8), (width, height), interpolation=cv2.INTER_AREA) > 0
         if mask is not None:
-            height, width = self._working
             small = cv2.resize(mask.astype(np.uint8), (width, height), interpolation=cv2.INTER_AREA)
             blocked |= small > 0
         return blocked
@@ -230,6 +249,12 @@ class Filling:
         self._waiting: deque[Seen] = deque()
         self._plate: dict[int, plate.Plate] = {}
         self._verdicts: dict[int, Verdict] = {}
+        self._latest: dict[int, Track] = {}
+
+    @property
+    def _wait(self) -> float:
+        ahead = self._config.look_ahead
+        return self._config.look_ahead_cap if ahead == "shot" else ahead
 
     def push(self, seen: Seen) -> list[Filled]:
         """Remember the newest frame and return those that are ripe."""
@@ -249,19 +274,17 @@ class Filling:
 
     def _remember(self, seen: Seen) -> None:
         if seen.shot not in self._plate:
-            self._plate[seen.shot] = plate.initial(self._config.plate)
+            budget = self._config.memory_mb // 2 << 20
+            self._plate[seen.shot] = plate.initial(self._config.plate, self._wait, budget)
         assert seen.frame is not None
         self._verdicts.update((verdict.track, verdict) for verdict in seen.verdicts)
+        self._latest.update((each.id, each) for each in seen.tracks)
         self._plate[seen.shot] = plate.observe(
             self._plate[seen.shot], seen.frame, seen.motion, seen.things, seen.mask
         )
 
     def _ripe(self, oldest: Seen, newest: Seen) -> bool:
-        if oldest.shot != newest.shot:
-            return True
-        ahead = self._config.look_ahead
-        wait = self._config.look_ahead_cap if ahead == "shot" else ahead
-        return newest.time - oldest.time >= wait
+        return oldest.shot != newest.shot or newest.time - oldest.time >= self._wait
 
     def _fill(self, seen: Seen) -> Filled:
         frame = seen.frame if self._again is None else next(self._again)
@@ -277,18 +300,19 @@ class Filling:
             else:
                 wanted = hole.make_hole(frame, seen.tracks, verdicts, seen.motion, self._config.hole, known)
         if wanted.box is None:
-            return Filled(frame, np.zeros((0, 0), np.uint8), None, verdicts, seen.tracks)
+            return Filled(frame, np.zeros((0, 0), np.uint8), None, verdicts, seen.tracks, frame)
         with self._clock.time("fill"):
-            forbidden = judge.forbidden(seen.tracks, tuple(self._verdicts.values()))
+            forbidden = judge.forbidden(tuple(self._latest.values()), tuple(self._verdicts.values()))
             filled, self._plate[seen.shot] = fill.fill(
                 frame, wanted, known, seen.motion, forbidden, self._inpaint, self._config
             )
-        return replace(filled, verdicts=verdicts, tracks=seen.tracks)
+        return replace(filled, verdicts=verdicts, tracks=seen.tracks, before=frame)
 
 
 def label_map(tracks: Iterable[Track], working: tuple[int, int]) -> NDArray[np.uint16]:
-    """Draw the tracks' masks as their ids, uint16 at working resolution; smaller things lie on top."""
-    things = np.zeros(working, np.uint16)
+    """Draw the tracks' masks as their ids, uint16 at the masks' own resolution; smaller things lie on top."""
+    tracks = list(tracks)
+    things = np.zeros(tracks[0].instance.mask.shape if tracks else working, np.uint16)
     for each in sorted(tracks, key=lambda one: -one.area):
         things[each.instance.mask] = each.id
     return things

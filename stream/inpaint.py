@@ -1,0 +1,45 @@
+"""The trained inpainter as a function on pictures: crops of a fixed size in, completed crops out."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from configs.schema import Config
+from stream.fill import Inpaint
+from stream.networks import inpainter_spec
+from stream.types import Image
+
+if TYPE_CHECKING:
+    pass
+
+def open_inpaint(config: Config) -> Inpaint:
+    """Open the inpainter; torch is not imported when the engine's cache has it.
+
+    The function takes image (256, 256, 3) uint8 RGB, hole (256, 256) uint8 0 or 1, reference like the image and
+    its validity like the hole, and returns the completed image.
+    """
+    engine = inpainter_spec(config).open(config)
+
+    def inpaint(
+        image: NDArray[np.uint8],
+        hole: NDArray[np.uint8],
+        reference: NDArray[np.uint8],
+        validity: NDArray[np.uint8],
+    ) -> Image:
+        hollow = _plane(hole)
+        _, fine = engine(_picture(image) * (1 - hollow), hollow, _picture(reference), _plane(validity))
+        shown = np.clip(fine[0].transpose(1, 2, 0) * 255 + 0.5, 0, 255).astype(np.uint8)
+        return np.where(hole[..., None] > 0, shown, image).astype(np.uint8)
+
+    return inpaint
+
+
+def _picture(image: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """uint8 (H, W, 3) to float32 (1, 3, H, W) in [0, 1]."""
+    return np.ascontiguousarray(image.transpose(2, 0, 1)[None], dtype=np.float32) / np.float32(255)
+
+
+def _plane(mask: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """uint8 (H, W) 0 or 1 to float32 (1, 1, H, W)."""
+    return mask[None, None].astype(np.float32)
