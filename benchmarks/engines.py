@@ -1,8 +1,8 @@
-"""Measure each network on each engine: python benchmarks/engines.py [--size 1280x720] [--engines ...] --json FILE
+"""Measure each network on each engine: python benchmarks/engines.py [--size 1280x720] --json FILE
 
-For every network that perception needs at that frame size, one thread: seconds of processor time to build and to
-open from the cache, processor milliseconds a run (median), and the difference from eager in standard
-deviations. Processor time, because it holds on a busy machine, where wall time does not.
+For every network that perception needs at that frame size, with one thread: seconds of processor time to
+build and to open from the cache, processor milliseconds a run (median), and the difference from eager in
+standard deviations. Processor time, because it holds on a busy machine, where wall time does not.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ RUNS = 20
 
 
 def measure(engine: str, index: int, size: tuple[int, int]) -> dict[str, object]:
-    """Open the network in this process, run it, and say how long each took; run twice, it opens from the cache."""
+    """Open and run a network in this process; a second process opens it from the cache."""
     import numpy as np
 
     import engines
@@ -71,7 +71,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as cache:
         for engine in given.engines:
             for index in range(2):
-                # A process each: opening from the cache is measured as a program meets it, with nothing imported.
+                # A process each: the cache is measured as a program meets it, with nothing imported.
                 command = [sys.executable, __file__, "--size", given.size, "--one", engine, str(index)]
                 environment = {
                     **os.environ,
@@ -87,11 +87,9 @@ def main() -> None:
                 record = {**twice[1], "build_seconds": twice[0]["open_seconds"] if twice[0]["built"] else 0.0}
                 del record["built"]
                 records.append(record)
-                print(
-                    f"| {record['network']} | {record['engine']} | {record['precision']} | {record['run_ms']} | "
-                    f"{record['build_seconds']} | {record['open_seconds']} | {record['error_mean']:.0e} | "
-                    f"{record['error_largest']:.0e} |"
-                )
+                shown = ("network", "engine", "precision", "run_ms", "build_seconds", "open_seconds")
+                errors = (f"{record[name]:.0e}" for name in ("error_mean", "error_largest"))
+                print(f"| {' | '.join([*(str(record[name]) for name in shown), *errors])} |", flush=True)
     given.json.write_text(json.dumps(records, indent=2) + "\n")
 
 

@@ -20,9 +20,13 @@ TENSORS = False
 def _core() -> Any:
     # OpenVINO sends a usage event to its vendor on import unless this package is absent: make it absent.
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
-    import openvino
+    try:
+        import openvino
 
-    return openvino.Core()
+        return openvino.Core()
+    except Exception as error:  # a broken installation may raise anything
+        said = f"OpenVINO cannot be loaded: {first_line(error)}"
+        raise EngineUnavailable(said, hint="pip install --force-reinstall openvino") from error
 
 
 def require() -> None:
@@ -74,10 +78,16 @@ def build(program: ExportedProgram, precision: str, count: int) -> bytes:
         # The converter forgets the fixed sizes; with them OpenVINO plans memory and kernels once.
         model.reshape({index: list(shape) for index, shape in enumerate(shapes)})
         compiled = core.compile_model(model, "CPU", _settings(precision, count))
-        return bytes(compiled.export_model().getvalue())
+        data = bytes(compiled.export_model().getvalue())
+        taken = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
     except Exception as error:  # conversion and compilation raise several unrelated types
         said = f"OpenVINO cannot compile this network: {first_line(error)}"
         raise EngineError(said, hint=USE_EAGER) from error
+    if taken != precision:  # it does not say so itself
+        raise EngineUnavailable(
+            f"OpenVINO takes {taken} for {precision} on this processor", hint=f"use {taken}"
+        )
+    return data
 
 
 def load(data: bytes, precision: str, count: int) -> Run:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -95,3 +96,18 @@ def test_auto_takes_bf16_only_where_it_is_native(
     monkeypatch.setattr(openvino, "_core", Core)
     assert openvino.precisions("auto") == expected
     assert openvino.precisions("f32") == ("f32",)
+
+
+def test_a_precision_the_processor_does_not_have_is_refused_not_replaced() -> None:
+    if "FP16" in openvino._core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        pytest.skip("this processor computes in f16")
+    with pytest.raises(engines.EngineUnavailable, match="takes f32 for f16"):
+        engines.open_engine(
+            Applied(OPERATORS["gate"]), [IMAGE], name="openvino", precision="f16", cache=False
+        )
+
+
+def test_a_broken_installation_is_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    with pytest.raises(engines.EngineUnavailable, match="cannot be loaded"):
+        openvino._core()
