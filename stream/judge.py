@@ -131,6 +131,8 @@ def step(
     present = [name for name, p in zip(STUFF_NAMES, surroundings, strict=False) if p >= config.stuff]
     plain = config.rule == "paper" and not config.passers
     at_once = still or plain
+    if at_once:  # a picture on its own has nothing else to confirm a thing by
+        tracks = [replace(each, confirmed=True) for each in tracks]
     memories = {key: value for key, value in state.memories.items() if time - value.seen <= _FORGET_SECONDS}
     for each in tracks:
         around = opinions.context(each, tracks, present)

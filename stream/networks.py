@@ -62,7 +62,8 @@ class NetworkSpec:
         graph = graph_digest(self.builder, {"variant": self.variant}, from_list)
         # Not zeros: the difference from eager is measured with this input.
         random = np.random.default_rng(7)
-        examples = tuple(random.random((1, count, self.height, self.width), np.float32) for count in self.channels)
+        shapes = [(1, count, self.height, self.width) for count in self.channels]
+        examples = tuple(random.random(shape, np.float32) for shape in shapes)
         return open_engine(
             self.build,
             examples,

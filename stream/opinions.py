@@ -34,6 +34,7 @@ _OWN_SPEED = 0.5
 _NEWCOMER_SECONDS = 0.5
 _RESTED_SECONDS = 1.5
 _BORDER = 0.02
+_STIRRED = 0.04
 _AS_LARGE = 0.35
 
 
@@ -163,6 +164,7 @@ def _passing(each: Track, passed: bool, config: JudgeConfig, frame: Frame) -> Op
         return Opinion(0.6, f"has passed through the picture before it stopped{tail}")
     edge = _BORDER * frame.width
     at_border = x0 < edge or y0 < edge or x1 > frame.width - edge or y1 > frame.height - edge
-    if each.age < _NEWCOMER_SECONDS and each.first > 0 and at_border:
+    # A panning camera also brings what rests over the border, so it must have moved a little itself.
+    if each.age < _NEWCOMER_SECONDS and each.first > 0 and at_border and each.travel > _STIRRED:
         return Opinion(0.3, "comes into the picture")
     return None

@@ -1,0 +1,145 @@
+"""Drawing on pictures: outlines of things, legends, before and after, contact sheets; RGB uint8."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import cv2
+import numpy as np
+
+from stream.types import Action, Image, Mask, Track, Verdict
+
+Colour = tuple[int, int, int]
+
+COLOURS: Mapping[Action, Colour] = {"keep": (40, 200, 80), "remove": (235, 50, 50)}
+INK: Colour = (30, 30, 34)
+FAINT: Colour = (120, 120, 128)
+PAPER: Colour = (250, 250, 248)
+
+_FONT = cv2.FONT_HERSHEY_DUPLEX
+
+
+def outline(picture: Image, mask: Mask, colour: Colour, *, thickness: int = 2, tint: float = 0.25) -> None:
+    """Draw a thing's outline into `picture`, in place, with its area tinted.
+
+    `mask` may have another resolution; `tint` in [0, 1] is how much of the colour covers the area.
+    """
+    height, width = picture.shape[:2]
+    whole = mask.view(np.uint8) * np.uint8(255)
+    if whole.shape != (height, width):
+        whole = np.asarray(cv2.resize(whole, (width, height), interpolation=cv2.INTER_LINEAR), np.uint8)
+    inside = whole > 127
+    if tint > 0:
+        mixed = picture[inside] * (1 - tint) + np.array(colour, np.float32) * tint
+        picture[inside] = mixed.astype(np.uint8)
+    contours, _ = cv2.findContours(inside.view(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    # A dark line around the coloured one keeps it visible on grass and on snow alike.
+    cv2.drawContours(picture, contours, -1, INK, thickness + 2, cv2.LINE_AA)
+    cv2.drawContours(picture, contours, -1, colour, thickness, cv2.LINE_AA)
+
+
+def text(picture: Image, words: str, at: tuple[int, int], colour: Colour = INK, size: float = 0.5) -> int:
+    """Write `words` in place with the baseline's left end `at` (x, y); returns their width in pixels."""
+    weight = 2 if size > 0.7 else 1
+    cv2.putText(picture, words, at, _FONT, size, colour, weight, cv2.LINE_AA)
+    return text_width(words, size)
+
+
+def text_width(words: str, size: float = 0.5) -> int:
+    """Width in pixels of a line of text."""
+    return int(cv2.getTextSize(words, _FONT, size, 2 if size > 0.7 else 1)[0][0])
+
+
+def wrapped(words: str, width: int, size: float = 0.5) -> list[str]:
+    """Break a sentence into lines of at most `width` pixels; a longer word keeps a line of its own."""
+    lines = [""]
+    for word in words.split():
+        longer = f"{lines[-1]} {word}".strip()
+        if lines[-1] and text_width(longer, size) > width:
+            lines.append(word)
+        else:
+            lines[-1] = longer
+    return lines
+
+
+def badge(picture: Image, words: str, at: tuple[int, int], colour: Colour, size: float = 0.5) -> None:
+    """A small filled label, in place, kept inside the picture; `at` is its upper left corner."""
+    height, width = picture.shape[:2]
+    wide, high = text_width(words, size) + 8, int(26 * size) + 8
+    x, y = max(0, min(at[0], width - wide)), max(0, min(at[1], height - high))
+    cv2.rectangle(picture, (x, y), (x + wide, y + high), INK, -1)
+    cv2.rectangle(picture, (x + 1, y + 1), (x + wide - 1, y + high - 1), colour, -1)
+    text(picture, words, (x + 4, y + high - 6), (255, 255, 255), size)
+
+
+def draw_things(
+    picture: Image, tracks: Sequence[Track], verdicts: Sequence[Verdict], *, names: bool = True
+) -> Image:
+    """A copy with every thing outlined in its verdict's colour and numbered (with its name if `names`).
+
+    `picture` and the masks are in the same orientation; boxes are in pixels of the frame the tracks come
+    from, and are taken from the masks here, so that any size of picture will do.
+    """
+    out = picture.copy()
+    height, width = out.shape[:2]
+    actions: dict[int, Action] = {verdict.track: verdict.action for verdict in verdicts}
+    thickness = max(1, round(width / 640))
+    large_first = sorted(tracks, key=lambda each: -each.area)
+    for each in large_first:
+        outline(out, each.instance.mask, COLOURS[actions.get(each.id, "keep")], thickness=thickness)
+    for each in large_first:
+        mask = each.instance.mask
+        x, y, wide, _ = cv2.boundingRect(mask.view(np.uint8))
+        if not wide:
+            continue
+        at = (
+            int(x / mask.shape[1] * width),
+            int(y / mask.shape[0] * height) - int(21 * max(0.45, width / 2000)),
+        )
+        words = f"{each.id} {each.label}" if names else str(each.id)
+        badge(out, words, at, COLOURS[actions.get(each.id, "keep")], max(0.4, width / 2400))
+    return out
+
+
+def bar(picture: Image, at: tuple[int, int], width: int, value: float, mark: float, colour: Colour) -> None:
+    """A bar from 0 to 1 filled to `value`, with a line at `mark`, in place; `at` is its upper left corner."""
+    x, y = at
+    cv2.rectangle(picture, (x, y), (x + width, y + 8), (222, 222, 218), -1)
+    cv2.rectangle(picture, (x, y), (x + max(1, round(width * min(1.0, value))), y + 8), colour, -1)
+    place = x + round(width * mark)
+    cv2.line(picture, (place, y - 3), (place, y + 11), INK, 1)
+
+
+def side_by_side(before: Image, after: Image, *, titles: tuple[str, str] = ("before", "after")) -> Image:
+    """Two pictures of the same height beside each other, each with its title."""
+    height = before.shape[0]
+    width = round(after.shape[1] * height / after.shape[0])
+    if after.shape[:2] != (height, width):
+        after = np.asarray(cv2.resize(after, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
+    gap = np.full((height, max(4, width // 160), 3), PAPER, np.uint8)
+    out = np.hstack([before, gap, after])
+    size = max(0.4, height / 800)
+    badge(out, titles[0], (8, 8), FAINT, size)
+    badge(out, titles[1], (before.shape[1] + gap.shape[1] + 8, 8), FAINT, size)
+    return out
+
+
+def contact_sheet(
+    pictures: Sequence[Image], titles: Sequence[str], *, columns: int = 4, width: int = 480
+) -> Image:
+    """Pictures of one shape in rows, each `width` pixels wide with its title above; ValueError for none."""
+    if not pictures:
+        raise ValueError("a contact sheet needs at least one picture")
+    height = round(pictures[0].shape[0] * width / pictures[0].shape[1])
+    cells = []
+    for picture, title in zip(pictures, titles, strict=True):
+        cell = np.full((height + 26, width + 6, 3), PAPER, np.uint8)
+        cell[22 : 22 + height, 3 : 3 + width] = cv2.resize(
+            picture, (width, height), interpolation=cv2.INTER_AREA
+        )
+        text(cell, title, (6, 16), INK, 0.45)
+        cells.append(cell)
+    while len(cells) % columns and len(cells) > columns:
+        cells.append(np.full_like(cells[0], PAPER))
+    rows = [np.hstack(cells[start : start + columns]) for start in range(0, len(cells), columns)]
+    return np.vstack(rows)
