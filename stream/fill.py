@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import replace
 
-import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from configs.schema import Config
 from stream import paint, planes, vote
+from stream.boxes import Box, parts
+from stream.crops import Inpaint
 from stream.plate import Plate
 from stream.types import INVENTED, SEEN, UNTOUCHED, Filled, Frame, Hole, Motion
 
-Inpaint = Callable[
-    [NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8]], NDArray[np.uint8]
-]
-"""Image (256, 256, 3) RGB with the hole blanked, hole (256, 256) 0 or 1, reference (256, 256, 3), validity
-(256, 256) 0 or 1 -> the completed image (256, 256, 3)."""
-
-Box = tuple[int, int, int, int]
+__all__ = ["Inpaint", "fill"]
 
 
 def fill(
@@ -34,8 +28,8 @@ def fill(
 ) -> tuple[Filled, Plate]:
     """Fill the hole of `frame` from the plate; outside the hole the frame's samples stay bit for bit.
 
-    `motion` is the frame's own. `forbidden`: ids of tracks whose pixels are not background: those that go, and
-    those that stay but move. Returns the frame with the origin of each hole pixel, without verdicts and
+    `motion` is the frame's own. `forbidden`: ids of tracks whose pixels are not background: those that go,
+    and those that stay but move. Returns the frame with the origin of each hole pixel, without verdicts and
     tracks, and the plate with what must be known for the next frame.
     """
     if hole.box is None:
@@ -68,37 +62,6 @@ def fill(
     return Filled(done, origin, hole.box, (), (), frame), replace(
         plate, paint=next_paint, used=tuple(sorted(used))
     )
-
-
-def parts(mask: NDArray[np.uint8], gap: int) -> list[Box]:
-    """Boxes of the mask's pieces, those nearer than `gap` pixels to each other taken together."""
-    joined = cv2.dilate(mask, np.ones((gap // 4 * 2 + 1,) * 2, np.uint8)) if gap > 3 else mask
-    count, _, stats, _ = cv2.connectedComponentsWithStats(joined, connectivity=8)
-    boxes = [
-        (int(s[0]), int(s[1]), int(s[0] + s[2]), int(s[1] + s[3]))
-        for s in sorted(stats[1:count].tolist(), key=lambda s: -s[4])
-    ]
-    out: list[Box] = []
-    for box in boxes:
-        grown = box
-        merged = True
-        while merged:
-            merged = False
-            for other in out:
-                x0, y0 = max(grown[0], other[0]), max(grown[1], other[1])
-                x1, y1 = min(grown[2], other[2]), min(grown[3], other[3])
-                if x0 < x1 and y0 < y1:
-                    out.remove(other)
-                    grown = (
-                        min(grown[0], other[0]),
-                        min(grown[1], other[1]),
-                        max(grown[2], other[2]),
-                        max(grown[3], other[3]),
-                    )
-                    merged = True
-                    break
-        out.append(grown)
-    return out
 
 
 def _widened(part: Box, box: Box, frame: Frame) -> Box:

@@ -1,4 +1,4 @@
-"""Homographies: applied, scaled, judged and fitted. Points are (x, y) pixels, first pixel centre at (0, 0)."""
+"""Homographies: applied, scaled, judged and fitted. Points are (x, y) pixels, the first at (0, 0)."""
 
 from __future__ import annotations
 

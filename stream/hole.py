@@ -9,10 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from configs.schema import Hole as HoleConfig
+from stream.boxes import Box
 from stream.plate import Plate
 from stream.types import Frame, Hole, Instance, Mask, Motion, Track, Verdict
-
-Box = tuple[int, int, int, int]
 
 
 def from_mask(mask: Mask, soft: float = 1.5) -> Hole:

@@ -10,14 +10,12 @@ from stream.fill import Inpaint
 from stream.networks import inpainter_spec
 from stream.types import Image
 
-if TYPE_CHECKING:
-    pass
 
 def open_inpaint(config: Config) -> Inpaint:
     """Open the inpainter; torch is not imported when the engine's cache has it.
 
-    The function takes image (256, 256, 3) uint8 RGB, hole (256, 256) uint8 0 or 1, reference like the image and
-    its validity like the hole, and returns the completed image.
+    The function takes image (256, 256, 3) uint8 RGB, hole (256, 256) uint8 0 or 1, reference like the image
+    and its validity like the hole, and returns the completed image.
     """
     engine = inpainter_spec(config).open(config)
 

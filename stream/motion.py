@@ -33,7 +33,8 @@ class MotionState:
     """What must be known of the past; corners are in pixels of the reduced grey picture.
 
     `votes`: float32 (N,), positive for corners that go with the near layer, decaying. `history`: ids and
-    corners of the last frames, newest last. `models`: the last homographies, far first. `anchor`: the frame at which the camera came to rest.
+    corners of the last frames, newest last. `models`: the last homographies, far first. `anchor`: the frame
+    at which the camera came to rest.
     """
 
     grey: NDArray[np.uint8] | None = None

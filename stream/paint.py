@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from stream import geometry
 from stream.arrays import f32, u8
+from stream.boxes import Box
+from stream.crops import CROP, Inpaint, invent
 from stream.plate import Paint
 from stream.types import Frame, Image, Motion
-
-Box = tuple[int, int, int, int]
-Inpaint = Callable[
-    [NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8]], NDArray[np.uint8]
-]
 
 _FADE = 0.2
 
@@ -72,16 +67,16 @@ def _carry(last: Paint | None, frame: Frame, motion: Motion, box: Box) -> tuple[
 def _invent(
     frame: Frame, patch: Image, unseen: NDArray[np.uint8], box: Box, inpaint: Inpaint | None
 ) -> Image:
-    """Paint the unseen pixels from their surroundings (Telea 2004)."""
+    """Invent the unseen pixels from the frame with what is known of the hole laid in."""
     x0, y0, x1, y1 = box
-    margin = 8
-    left, top = min(margin, x0), min(margin, y0)
-    right, bottom = min(margin, frame.width - x1), min(margin, frame.height - y1)
-    whole = frame.rgb[y0 - top : y1 + bottom, x0 - left : x1 + right].copy()
-    whole[top : top + y1 - y0, left : left + x1 - x0] = patch
-    mask = cv2.copyMakeBorder(unseen, top, bottom, left, right, cv2.BORDER_CONSTANT, value=0)
-    painted = cv2.inpaint(whole, mask, 4, cv2.INPAINT_TELEA)
-    return u8(painted[top : top + y1 - y0, left : left + x1 - x0])
+    margin = CROP if inpaint is not None else 16
+    left, top = max(0, x0 - margin), max(0, y0 - margin)
+    right, bottom = min(frame.width, x1 + margin), min(frame.height, y1 + margin)
+    around = frame.rgb[top:bottom, left:right].copy()
+    around[y0 - top : y1 - top, x0 - left : x1 - left] = patch
+    pad = y0 - top, bottom - y1, x0 - left, right - x1
+    missing = u8(cv2.copyMakeBorder(unseen, *pad, cv2.BORDER_CONSTANT, value=0))
+    return invent(around, missing, inpaint)[y0 - top : y1 - top, x0 - left : x1 - left]
 
 
 def _mix(base: Image, other: Image, weight: NDArray[np.float32]) -> Image:

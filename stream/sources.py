@@ -10,11 +10,10 @@ from numpy.typing import NDArray
 
 from stream import geometry
 from stream.arrays import Float, f32, u8
+from stream.boxes import Box
 from stream.geometry import Homography
 from stream.plate import Memory, Plate, View, blocked, relate, scale_to, usable
 from stream.types import Frame, Image
-
-Box = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +61,8 @@ def choose(
 ) -> list[Memory]:
     """Choose up to `count` memories that together see most of the hole several times.
 
-    `hole`: uint8 of a box whose corner is `origin`. Greedy: what is not yet covered counts most, nearer frames
-    count more, and those used in the last frame a little more, so that the choice does not flicker.
+    `hole`: uint8 of a box whose corner is `origin`. Greedy: what is not yet covered counts most, nearer
+    frames count more, and those used in the last frame a little more, so that the choice does not flicker.
     """
     candidates = _candidates(plate, view)
     if not candidates:
@@ -236,8 +235,8 @@ def exposure(
     into = to_small @ forward @ np.linalg.inv(to_small)
     size = (shape[1], shape[0])
     warped = cv2.warpPerspective(memory.small, into, size, flags=cv2.INTER_LINEAR)
-    clear = cv2.warpPerspective(usable(plate, memory, forbidden), into, size, flags=cv2.INTER_NEAREST)
-    clear = (u8(clear) & usable(plate, current, forbidden)) > 0
+    fit = cv2.warpPerspective(usable(plate, memory, forbidden), into, size, flags=cv2.INTER_NEAREST)
+    clear = (u8(fit) & usable(plate, current, forbidden)) > 0
     if np.count_nonzero(clear) < 40:
         return 1.0, 1.0, 1.0
     ratio = np.median(current.small[clear].astype(np.float32) / np.maximum(warped[clear], 1), axis=0)

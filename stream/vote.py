@@ -17,8 +17,9 @@ from configs.schema import Plate as PlateConfig
 from stream import geometry
 from stream import sources as choosing
 from stream.arrays import Float, f32, u8
+from stream.boxes import Box
 from stream.plate import Memory, Plate, View, vote_size
-from stream.sources import Area, Box, Source
+from stream.sources import Area, Source
 from stream.types import Frame, Hole, Image, Motion
 
 _AGREE = 14.0
@@ -39,8 +40,8 @@ class Recall:
 class Ballot:
     """The outcome for one layer, all at reduced size.
 
-    `weights`: float32 share of each source; `grey` the answer; `seen` 0 or 1; `cost`: how far the sources, and
-    at the rim the frame itself, disagree with the answer, grey levels.
+    `weights`: float32 share of each source; `seen` 0 or 1; `cost`: how far the sources, and at the rim the
+    frame itself, disagree with the answer, grey levels.
     """
 
     sources: tuple[Source, ...]
@@ -149,7 +150,7 @@ def tally(
     ring: NDArray[np.uint8],
     unit: float,
 ) -> Ballot:
-    """Per pixel: the source with most support in its surroundings, and the share of all that agree with it."""
+    """Per pixel: the source with most support around it, and the share of each that agrees with it."""
     # Weights fall by many powers of ten over time; only their ratios count.
     most = weights[0].copy()
     for weight in weights[1:]:
