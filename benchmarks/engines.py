@@ -1,6 +1,6 @@
 """Measure each network on each engine: python benchmarks/engines.py [--size 1280x720] --json FILE
 
-For every network that perception needs at that frame size, with one thread: seconds of processor time to
+For every network that a run needs at that frame size, with one thread: seconds of processor time to
 build and to open from the cache, processor milliseconds a run (median), and the difference from eager in
 standard deviations. Processor time, because it holds on a busy machine, where wall time does not.
 """
@@ -26,20 +26,21 @@ def measure(engine: str, index: int, size: tuple[int, int]) -> dict[str, object]
 
     import engines
     from configs.schema import load_config
-    from stream.networks import networks_to_build
+    from stream.networks import inpainter_spec, networks_to_build
 
     engines.give_threads(1)
     config = load_config(overrides={"engine.name": engine, "engine.threads": 1})
-    spec = networks_to_build(config, *size)[index]
+    spec = (*networks_to_build(config, *size), inpainter_spec(config))[index]
     started = time.process_time()
     run = spec.open(config)
     opened = time.process_time() - started
-    picture = np.random.default_rng(7).random((1, 3, spec.height, spec.width), np.float32)
-    run(picture)
+    random = np.random.default_rng(7)
+    inputs = [random.random((1, count, spec.height, spec.width), np.float32) for count in spec.channels]
+    run(*inputs)
     times = []
     for _ in range(RUNS):
         started = time.process_time()
-        run(picture)
+        run(*inputs)
         times.append(time.process_time() - started)
     return {
         "network": spec.label,
@@ -70,7 +71,7 @@ def main() -> None:
     records = []
     with tempfile.TemporaryDirectory() as cache:
         for engine in given.engines:
-            for index in range(2):
+            for index in range(3):
                 # A process each: the cache is measured as a program meets it, with nothing imported.
                 command = [sys.executable, __file__, "--size", given.size, "--one", engine, str(index)]
                 environment = {

@@ -42,12 +42,10 @@ def build(
     config = load_config(preset, overrides={"engine.name": engine, "engine.precision": precision})
     frames = [_size(text) for text in sizes or ["1280x720"]]
 
-    from stream.networks import networks_to_build
+    from stream.networks import inpainter_spec, networks_to_build
 
-    wanted = dict.fromkeys(
-        spec for width, height in frames for spec in networks_to_build(config, width, height)
-    )
-    for spec in wanted:
+    specs = [spec for width, height in frames for spec in networks_to_build(config, width, height)]
+    for spec in dict.fromkeys((*specs, inpainter_spec(config))):
         started = time.perf_counter()
         with spec.open(config) as opened:
             how = f"built: {opened.reason}" if opened.reason else "from the cache"
