@@ -13,6 +13,11 @@ from engines.base import Difference, Signature
 from models import weights
 from stream.commands import doctor, main
 
+import torch  # isort: skip - engines comes first: it sets what torch's OpenMP reads once
+from torch import nn
+
+torch.set_num_threads(1)
+
 
 @pytest.fixture(autouse=True)
 def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -62,6 +67,38 @@ def test_wrong_usage_is_exit_code_2(
 ) -> None:
     code, _, err = command(capsys, *arguments)
     assert code == 2 and says in err and err.startswith("error: ")
+
+
+def test_build_opens_every_network_of_a_run_once(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from stream import networks
+    from stream.networks import NetworkSpec
+
+    def build(spec: NetworkSpec) -> nn.Module:
+        return nn.Conv2d(spec.channels[0], 1, 1) if len(spec.channels) == 1 else Stacked()
+
+    class Stacked(nn.Module):
+        def forward(self, *planes: torch.Tensor) -> torch.Tensor:
+            return torch.cat(planes, 1)
+
+    file = weights.FOLDER / "relation.safetensors"  # any file: its content is all that is asked for
+    monkeypatch.setattr(NetworkSpec, "build", build)
+    monkeypatch.setattr(weights, "weights_path", lambda _: file)
+    monkeypatch.setattr(networks, "INPAINT_SIDE", 64)
+    sizes = ("64x32", "128x64", "32x64")  # the first two have one shape, the third another
+    code, out, err = command(capsys, "engines", "build", *sizes)
+    assert code == 0, err
+    labels = [line.split()[0] for line in out.splitlines()]
+    assert sorted(labels) == [
+        "inpainter-compact",
+        "segmentator-compact",
+        "segmentator-compact",
+        "stuff-compact",
+    ]
+    assert out.count("built: ") == 4
+    code, out, _ = command(capsys, "engines", "build", *sizes)
+    assert code == 0 and out.count("from the cache") == 4
 
 
 def test_weights_are_listed_and_verified(capsys: pytest.CaptureFixture[str]) -> None:

@@ -143,6 +143,18 @@ def test_fetched_weights_are_whole_and_fetched_once(published: Path, monkeypatch
     assert weights.fetch("good") == path
 
 
+def test_the_command_fetches_what_does_not_come_with_the_package(
+    published: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from stream.commands import main
+
+    for arguments, code in (["good"], 0), (["wrong"], 5), (["good", "unheard"], 5), ([], 5):
+        with pytest.raises(SystemExit) as ended:
+            main(["weights", "fetch", *arguments])
+        assert ended.value.code == code
+    assert f"good: {published / 'good.safetensors'}" in capsys.readouterr().out
+
+
 @pytest.mark.usefixtures("published")
 def test_a_damaged_file_is_fetched_again() -> None:
     path = weights.fetch("good")
