@@ -87,35 +87,37 @@ def group_instances(
         raise ValueError(
             f"maps do not fit: logits {logits.shape}, centre {centre.shape}, offset {offset.shape}"
         )
-    ahead = np.exp(logits - logits.max(0))
-    total = ahead.sum(0)
-    inside = ahead[0] < (1 - foreground) * total
-    ys, xs = np.nonzero(inside)
-    if len(ys) == 0:
+    # Only where some thing comes within 1 / 80 of the background can all things together exceed it.
+    odds = foreground / (1 - foreground)
+    close = logits[1:].max(0) > logits[0] + np.log(odds / len(THING_NAMES))
+    ys, xs = np.nonzero(close)
+    scores = logits[:, ys, xs]
+    scores = np.exp(scores - scores.max(0))
+    keep = scores[0] * odds < scores[1:].sum(0)
+    if not keep.any():
         return ()
-    probability = ahead[1:, ys, xs] / total[ys, xs]  # (80, N)
+    ys, xs, scores = ys[keep], xs[keep], scores[:, keep]
+    probability = scores[1:] / scores.sum(0)  # (80, N)
+    inside = np.zeros((height, width), np.uint8)
+    inside[ys, xs] = 1
     kind = KIND_OF[probability.argmax(0)]
 
     py, px, heat = _peaks(centre.reshape(height, width), inside, peak, window, most)
-    owner = np.full(len(ys), -1, np.int64)
-    if len(py):
-        dy, dx = offset[0, ys, xs], offset[1, ys, xs]
-        apart = (ys + dy)[:, None] - py[None], (xs + dx)[:, None] - px[None]
-        distance = np.hypot(*apart)
-        nearest = distance.argmin(1)
-        limit = reach + 0.25 * np.hypot(dy, dx)
-        owner = np.where(distance[np.arange(len(ys)), nearest] <= limit, nearest, -1)
+    owner = _owners(offset[:, ys, xs], ys, xs, py, px, reach)
     part = _parts(owner, kind, ys, xs, (height, width), len(py))
 
+    order = np.argsort(part, kind="stable")
+    starts = np.flatnonzero(np.diff(part[order], prepend=-1))
+    votes = np.add.reduceat(probability[:, order], starts, axis=1)  # (80, parts)
     found = []
-    for number in range(int(part.max()) + 1):
-        cells = np.nonzero(part == number)[0]
-        if len(cells) < smallest:
+    for number, start in enumerate(starts):
+        stop = starts[number + 1] if number + 1 < len(starts) else len(order)
+        if stop - start < smallest:
             continue
-        votes = probability[:, cells].mean(1)
-        label = int(votes.argmax())
+        cells = order[start:stop]
+        label = int(votes[:, number].argmax())
         # Classes of one kind share their probability (car and truck), so the kind's sum counts.
-        sure = float(votes[KIND_OF == KIND_OF[label]].sum())
+        sure = float(votes[KIND_OF[label] == KIND_OF, number].sum()) / (stop - start)
         peak_at = int(owner[cells[0]])
         strength = float(np.sqrt(heat[peak_at])) if peak_at >= 0 else 0.5
         rows, columns = ys[cells], xs[cells]
@@ -131,12 +133,27 @@ def group_instances(
     return tuple(sorted(found, key=lambda thing: -thing.score))
 
 
+def _owners(
+    offset: np.ndarray, ys: np.ndarray, xs: np.ndarray, py: np.ndarray, px: np.ndarray, reach: float
+) -> np.ndarray:
+    """Number of the centre each cell's offset points to, -1 where it misses them all (equation 1)."""
+    if len(py) == 0:
+        return np.full(len(ys), -1, np.int64)
+    at_y, at_x = ys + offset[0], xs + offset[1]
+    squared = np.square(at_y[:, None] - py[None].astype(np.float32))
+    squared += np.square(at_x[:, None] - px[None].astype(np.float32))
+    nearest = squared.argmin(1)
+    limit = reach + 0.25 * np.hypot(offset[0], offset[1])
+    hits = squared[np.arange(len(ys)), nearest] <= np.square(limit)
+    return np.where(hits, nearest, -1)
+
+
 def _peaks(
     centre: np.ndarray, inside: np.ndarray, peak: float, window: int, most: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Rows, columns and heat of the centres, strongest first."""
     heat = 1 / (1 + np.exp(-centre.astype(np.float32)))
-    near = cv2.dilate(inside.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
+    near = cv2.dilate(inside, np.ones((3, 3), np.uint8)) > 0
     top = cv2.dilate(heat, np.ones((window, window), np.uint8))
     py, px = np.nonzero((heat >= top) & (heat >= peak) & near)
     order = np.argsort(-heat[py, px], kind="stable")[:most]

@@ -1,0 +1,203 @@
+"""Training pictures with what is known of them, and the random views the trainings take.
+
+Layout under the data folder (every part is optional, see docs/training.md):
+coco/images, coco/annotations.json[.gz]; people/images, people/masks; stuff/camvid/images, labels;
+cutouts/*.png (RGBA, named CLASS-anything.png).
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+
+from ..labels import THING_NAMES
+
+Kind = Literal["full", "partial", "selfie", "fashion", "web", "camvid", "plain"]
+
+IGNORE = 255
+"""Class of a pixel nothing is known about."""
+
+CAMVID_THINGS = {"person": 1, "car": 3}
+GREY = 128
+"""What lies outside a picture: the middle of the scale, as the teacher was trained with."""
+
+
+@dataclass(frozen=True, eq=False)
+class Thing:
+    """One annotated object: class index 1..80, box (x0, y0, x1, y1) and polygons in pixels."""
+
+    label: int
+    box: tuple[float, float, float, float]
+    polygons: tuple[np.ndarray, ...] = ()
+    crowd: bool = False
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One picture on disk, and what is known of it.
+
+    kind "full": every thing has polygons; "partial": every thing has a box, some have polygons;
+    "selfie", "fashion", "web": a mask of people; "camvid": a map of street classes; "plain": nothing.
+    """
+
+    image: Path
+    kind: Kind
+    things: tuple[Thing, ...] = ()
+    mask: Path | None = None
+
+    @property
+    def key(self) -> str:
+        """A name that does not depend on where the data lies."""
+        return self.image.stem
+
+    def read(self) -> np.ndarray:
+        """RGB, (H, W, 3) uint8; ValueError when the file cannot be decoded."""
+        bgr = cv2.imread(str(self.image), cv2.IMREAD_COLOR)
+        if bgr is None:
+            raise ValueError(f"cannot be read as a picture: {self.image}")
+        return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
+
+
+def _chance(key: str) -> float:
+    """A number in [0, 1) that belongs to a name, the same on every machine."""
+    return int.from_bytes(hashlib.sha256(key.encode()).digest()[:6], "big") / 2**48
+
+
+def _load_json(path: Path) -> dict[str, Any]:
+    packed = path.with_suffix(".json.gz")
+    if packed.is_file():
+        with gzip.open(packed, "rt", encoding="utf-8") as file:
+            return dict(json.load(file))
+    with path.open(encoding="utf-8") as file:
+        return dict(json.load(file))
+
+
+def read_coco(folder: Path) -> list[Picture]:
+    """Pictures of a COCO-style folder; a picture without `labels` counts as fully annotated.
+
+    Run-length masks (COCO's crowds) are read as their box.
+    """
+    if not (folder / "annotations.json").is_file() and not (
+        folder / "annotations.json.gz"
+    ).is_file():
+        return []
+    notes = _load_json(folder / "annotations.json")
+    names = {c["id"]: c["name"] for c in notes["categories"]}
+    things: dict[int, list[Thing]] = {}
+    for note in notes["annotations"]:
+        name = names[note["category_id"]]
+        if name not in THING_NAMES:
+            continue
+        x, y, w, h = (float(v) for v in note["bbox"])
+        outline = note["segmentation"]
+        polygons = tuple(
+            np.asarray(p, np.float32).reshape(-1, 2)
+            for p in (outline if isinstance(outline, list) else [])
+            if len(p) >= 6
+        )
+        things.setdefault(note["image_id"], []).append(
+            Thing(
+                THING_NAMES.index(name) + 1,
+                (x, y, x + w, y + h),
+                polygons,
+                bool(note.get("iscrowd", 0)),
+            )
+        )
+    pictures = []
+    for entry in notes["images"]:
+        kind: Kind = "full" if entry.get("labels", "full") == "full" else "partial"
+        found = tuple(things.get(entry["id"], ()))
+        pictures.append(Picture(folder / "images" / entry["file_name"], kind, found))
+    return pictures
+
+
+def read_people(folder: Path) -> list[Picture]:
+    """Pictures with a mask of people; the file name begins with selfie, fashion or web."""
+    pictures = []
+    for path in sorted((folder / "images").glob("*.jpg")):
+        mask = folder / "masks" / f"{path.stem}.png"
+        kind: Kind
+        for kind in ("selfie", "fashion", "web"):
+            if path.stem.startswith(kind) and mask.is_file():
+                pictures.append(Picture(path, kind, mask=mask))
+    return pictures
+
+
+def read_camvid(folder: Path) -> list[Picture]:
+    """Street frames with a label map of COCO panoptic ids."""
+    return [
+        Picture(path, "camvid", mask=folder / "labels" / f"{path.stem}.png")
+        for path in sorted((folder / "images").glob("*.jpg"))
+        if (folder / "labels" / f"{path.stem}.png").is_file()
+    ]
+
+
+@dataclass(frozen=True)
+class Collection:
+    """Training pictures, and those set aside to score with (never trained on)."""
+
+    training: tuple[Picture, ...]
+    held_coco: tuple[Picture, ...]
+    held_people: tuple[Picture, ...]
+
+
+def read_collection(
+    data: Path, *, held_full: int = 120, held_people: int = 60, held_street: float = 0.1
+) -> Collection:
+    """Everything under `data`, split by the names' digests; ValueError when there is nothing."""
+    coco, people = read_coco(data / "coco"), read_people(data / "people")
+    street = read_camvid(data / "stuff" / "camvid")
+    if not coco and not people:
+        raise ValueError(f"no training pictures below {data}: see docs/training.md for the layout")
+    full = sorted((p for p in coco if p.kind == "full"), key=lambda p: _chance(p.key))
+    people = sorted(people, key=lambda p: _chance(p.key))
+    held = tuple(full[: min(held_full, len(full) // 4)])
+    aside = tuple(people[: min(held_people, len(people) // 4)])
+    hidden = {p.image for p in (*held, *aside)}
+    training = [p for p in (*coco, *people) if p.image not in hidden]
+    training += [p for p in street if _chance(p.key) >= held_street]
+    return Collection(tuple(training), held, aside)
+
+
+def fit_size(height: int, width: int, longer: int) -> tuple[int, int]:
+    """Height and width scaled so that the longer side is `longer`."""
+    scale = longer / max(height, width)
+    return max(1, round(height * scale)), max(1, round(width * scale))
+
+
+def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Resized picture: by area when it shrinks, bilinear when it grows."""
+    shrinks = height * width < image.shape[0] * image.shape[1]
+    return cv2.resize(
+        image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    )
+
+
+def plain_view(
+    picture: Picture, side: int, longer: tuple[int, int], random: np.random.Generator
+) -> np.ndarray:
+    """A random (side, side, 3) uint8 cut of the picture at a random scale, mirrored at random."""
+    image = picture.read()
+    height, width = fit_size(image.shape[0], image.shape[1], int(random.integers(longer[0], longer[1] + 1)))
+    image = resize(image, height, width)
+    if random.random() < 0.5:
+        image = image[:, ::-1]
+    top = int(random.integers(0, max(1, height - side + 1)))
+    left = int(random.integers(0, max(1, width - side + 1)))
+    cut = image[top : top + side, left : left + side]
+    view = np.full((side, side, 3), GREY, np.uint8)
+    view[: cut.shape[0], : cut.shape[1]] = cut
+    return view
+
+
+def pick(pictures: Sequence[Picture], random: np.random.Generator) -> Picture:
+    """One picture, all alike likely."""
+    return pictures[int(random.integers(len(pictures)))]

@@ -1,0 +1,166 @@
+"""Losses of the segmentator: the teacher's classes, labels where there are any, centres, offsets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..labels import THING_NAMES
+from ..segmentator import SegmentatorOutput
+from .data import IGNORE
+from .teacher import VOC_CLASSES
+from .views import View
+
+OTHERS = tuple(k for k in range(len(THING_NAMES) + 1) if k == 0 or k not in VOC_CLASSES)
+"""Background and the 60 classes the teacher does not know: what its background stands for."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Views as tensors: image (B, 3, S, S) float in [0, 255], the maps of `View` as (B, ..., h, w)."""
+
+    image: Tensor
+    label: Tensor
+    hint: Tensor
+    heat: Tensor
+    heat_known: Tensor
+    offset: Tensor
+    weight: Tensor
+    hint_offset: Tensor
+    hint_weight: Tensor
+
+    @classmethod
+    def of(cls, views: list[View], device: torch.device) -> Batch:
+        """Stack views and move them to a device."""
+
+        def stack(name: str) -> Tensor:
+            values = np.stack([getattr(view, name) for view in views])
+            return torch.from_numpy(values).to(device)
+
+        image = stack("image").permute(0, 3, 1, 2).float()
+        names = [name for name in cls.__dataclass_fields__ if name != "image"]
+        return cls(image, **{name: stack(name) for name in names})
+
+
+def teacher_at_stride_4(scores: Tensor, size: tuple[int, int]) -> Tensor:
+    """Teacher scores (B, 21, H/16, W/16), cells centred on pixels 16 i, at the cells of stride 4."""
+
+    def matrix(cells: int, wanted: int) -> Tensor:
+        at = ((torch.arange(wanted, dtype=torch.float32) * 4 + 1.5) / 16).clamp(max=cells - 1)
+        low = at.floor().long().clamp(max=max(0, cells - 2))
+        share = at - low
+        rows = torch.zeros(wanted, cells)
+        rows[torch.arange(wanted), low] = 1 - share
+        rows[torch.arange(wanted), (low + 1).clamp(max=cells - 1)] += share
+        return rows.to(scores.device)
+
+    rows, columns = matrix(scores.shape[2], size[0]), matrix(scores.shape[3], size[1])
+    return torch.einsum("hy,bcyx,wx->bchw", rows, scores, columns)
+
+
+def _families(device: torch.device) -> Tensor:
+    """Class 0..80 to a family within which the teacher may mistake one class for another."""
+    family = torch.arange(len(THING_NAMES) + 1)
+    for names in (
+        ("car", "bus", "train", "truck"),
+        ("bicycle", "motorcycle"),
+        ("bird", "cat", "dog", "horse", "sheep", "cow", "elephant", "bear", "zebra", "giraffe"),
+        ("chair", "couch", "bench", "bed"),
+        ("tv", "laptop"),
+        ("bottle", "wine glass", "vase", "cup"),
+    ):
+        numbers = [THING_NAMES.index(name) + 1 for name in names]
+        family[numbers] = numbers[0]
+    return family.to(device)
+
+
+def resolve_hints(batch: Batch, teacher: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Labels, offsets and weights once the teacher's classes have cut the boxes without outline.
+
+    teacher: its classes as segmentator classes, (B, h, w). Inside a box, what the teacher takes for
+    that class or one of its family gets the box's class: a truck the teacher calls a car is a truck.
+    """
+    label, hint = batch.label.long(), batch.hint.long()
+    family = _families(label.device)
+    agrees = (label == IGNORE) & (hint > 0) & (teacher > 0) & (family[teacher] == family[hint])
+    label = torch.where(agrees, hint, label)
+    offset = torch.where(agrees[:, None], batch.hint_offset, batch.offset)
+    weight = torch.where(agrees, batch.hint_weight, batch.weight)
+    return label, offset, weight
+
+
+def teacher_loss(logits: Tensor, scores: Tensor, label: Tensor) -> Tensor:
+    """Kullback-Leibler distance to the teacher, our background and unknown classes summed as its own.
+
+    Cells the teacher takes for a thing weigh up to four times; labelled cells half, and a tenth where
+    the label contradicts the teacher.
+    """
+    truth = scores.softmax(1)
+    ours = logits.log_softmax(1)
+    others = ours[:, list(OTHERS)].logsumexp(1, keepdim=True)
+    grouped = torch.cat([others, ours[:, list(VOC_CLASSES[1:])]], 1)
+    distance = (truth * (scores.log_softmax(1) - grouped)).sum(1)
+    weight = 1 + 3 * (1 - truth[:, 0])
+    voc_of = torch.zeros(256, dtype=torch.long, device=label.device)
+    voc_of[list(VOC_CLASSES)] = torch.arange(len(VOC_CLASSES), device=label.device)
+    agrees = voc_of[label] == scores.argmax(1)
+    trust = torch.where(label == IGNORE, 1.0, torch.where(agrees, 0.5, 0.1))
+    return (weight * trust * distance).mean()
+
+
+def label_loss(logits: Tensor, label: Tensor) -> Tensor:
+    """Cross-entropy where the class is known, things twice."""
+    loss = F.cross_entropy(logits, label, ignore_index=IGNORE, reduction="none")
+    weight = torch.where(label == 0, 0.5, 1.0)
+    return (weight * loss).sum() / label.numel()
+
+
+def centre_loss(centre: Tensor, heat: Tensor, known: Tensor) -> Tensor:
+    """Penalty-reduced focal loss of the centre heat map (Law and Deng, "CornerNet", equation 1)."""
+    centre = centre[:, 0].float()
+    sure = centre.sigmoid()
+    at_peak = (heat > 0.999).float()
+    missed = at_peak * (1 - sure).square() * F.logsigmoid(centre)
+    false = (1 - at_peak) * (1 - heat).pow(4) * sure.square() * F.logsigmoid(-centre)
+    mask = known.float()
+    return -((missed + false) * mask).sum() / (at_peak * mask).sum().clamp_min(4)
+
+
+def offset_loss(offset: Tensor, wanted: Tensor, weight: Tensor) -> Tensor:
+    """Absolute error of the offsets, each cell by its weight (small things more)."""
+    error = (offset.float() - wanted).abs().sum(1)
+    return (error * weight).sum() / (weight > 0).float().sum().clamp_min(64)
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Shares of the losses in the sum."""
+
+    teacher: float = 1.0
+    label: float = 1.0
+    centre: float = 0.3
+    offset: float = 0.3
+
+
+def total_loss(
+    out: SegmentatorOutput, batch: Batch, teacher_scores: Tensor | None, shares: Weights
+) -> tuple[Tensor, dict[str, float]]:
+    """The weighted sum, and each loss for the log; without a teacher only the labels speak."""
+    logits = out.logits.float()
+    parts: dict[str, Tensor] = {}
+    if teacher_scores is None:
+        label, offset, weight = batch.label.long(), batch.offset, batch.weight
+    else:
+        scores = teacher_at_stride_4(teacher_scores.float(), (logits.shape[2], logits.shape[3]))
+        voc = torch.tensor(VOC_CLASSES, device=logits.device)
+        label, offset, weight = resolve_hints(batch, voc[scores.argmax(1)])
+        parts["teacher"] = teacher_loss(logits, scores, label)
+    parts["label"] = label_loss(logits, label)
+    parts["centre"] = centre_loss(out.centre, batch.heat, batch.heat_known)
+    parts["offset"] = offset_loss(out.offset, offset, weight)
+    total = torch.stack([getattr(shares, name) * value for name, value in parts.items()]).sum()
+    return total, {name: float(value.detach()) for name, value in parts.items()}

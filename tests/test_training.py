@@ -1,0 +1,222 @@
+"""Training: data as laid out on disk, targets of a view, and a tiny run that learns and resumes."""
+
+from __future__ import annotations
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+
+from models.segmentator import build_segmentator
+from models.training import segmentator as program
+from models.training.data import read_collection
+from models.training.loop import Journal, cosine, load_checkpoint, read_weights, save_checkpoint
+from models.training.losses import OTHERS, Batch, resolve_hints, teacher_at_stride_4, teacher_loss
+from models.training.scores import average_precision, score_pictures
+from models.training.teacher import VOC_CLASSES, DeeplabTeacher
+from models.training.views import ViewMaker, read_cutouts
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """Drawn pictures: a red bar is a person, a blue block a car (known by its box only), grey ground."""
+    root = tmp_path_factory.mktemp("data")
+    (root / "coco" / "images").mkdir(parents=True)
+    (root / "people" / "images").mkdir(parents=True)
+    (root / "people" / "masks").mkdir(parents=True)
+    random = np.random.default_rng(0)
+    images, notes = [], []
+    for number in range(12):
+        picture = np.full((96, 128, 3), 120, np.uint8)
+        x, y = int(random.integers(8, 50)), int(random.integers(5, 30))
+        cv2.rectangle(picture, (x, y), (x + 15, y + 55), (30, 30, 220), -1)
+        cv2.rectangle(picture, (80, 50), (120, 80), (220, 60, 20), -1)
+        cv2.imwrite(str(root / "coco" / "images" / f"{number:012d}.jpg"), picture)
+        kind = "full" if number < 8 else "partial"
+        images.append({"id": number, "file_name": f"{number:012d}.jpg", "labels": kind})
+        outline = [[x, y, x + 15, y, x + 15, y + 55, x, y + 55]]
+        block = [[80, 50, 120, 50, 120, 80, 80, 80]] if kind == "full" else []
+        notes.append(_note(number, 1, (x, y, 15, 55), outline))
+        notes.append(_note(number, 3, (80, 50, 40, 30), block))
+        mask = np.zeros((96, 128), np.uint8)
+        cv2.rectangle(mask, (x, y), (x + 15, y + 55), 255, -1)
+        cv2.imwrite(str(root / "people" / "images" / f"selfie_{number}.jpg"), picture)
+        cv2.imwrite(str(root / "people" / "masks" / f"selfie_{number}.png"), mask)
+    categories = [{"id": 1, "name": "person"}, {"id": 3, "name": "car"}]
+    text = json.dumps({"images": images, "annotations": notes, "categories": categories})
+    (root / "coco" / "annotations.json").write_text(text)
+    return root
+
+
+def _note(image, category, box, outline):
+    return {"image_id": image, "category_id": category, "bbox": box, "segmentation": outline}
+
+
+def tiny(**changes):
+    """A recipe of seconds, on labels alone."""
+    settings = {
+        "teacher": "", "side": 64, "batch": 2, "heads_steps": 6, "joint_steps": 6, "threads": 1,
+        "score_every": 4, "save_every": 4, "log_every": 1, "score_pictures": 2, "longest": 96,
+        "score_sizes": (128,),
+    }  # fmt: skip
+    return program.Recipe(**{**settings, **changes})
+
+
+def test_set_aside_pictures_are_not_trained_on(data):
+    collection = read_collection(data)
+    kept = {p.image for p in collection.training}
+    aside = {p.image for p in (*collection.held_coco, *collection.held_people)}
+    assert len(collection.held_coco) == 2 and len(collection.held_people) == 3
+    assert not kept & aside and len(kept) + len(aside) == 24
+    assert aside == {p.image for p in read_collection(data).held_coco + read_collection(data).held_people}
+
+
+def test_folder_without_pictures_says_what_is_wanted(tmp_path):
+    with pytest.raises(ValueError, match=r"docs/training\.md"):
+        read_collection(tmp_path)
+
+
+def test_view_knows_the_outline_the_box_and_the_centre(data):
+    pictures = [p for p in read_collection(data).training if p.kind == "partial"]
+    maker = ViewMaker(((1.0, tuple(pictures)),), (), 128, (128, 128), pasted=0, mosaic=0)
+    view = maker(np.random.default_rng(3))
+    person, unknown = view.label == 1, view.hint == 3
+    assert 40 < person.sum() < 75 and 60 < unknown.sum() < 95
+    assert (view.label[unknown] == 255).all()
+    ys, xs = np.nonzero(person)
+    centres_y, centres_x = ys + view.offset[0, ys, xs], xs + view.offset[1, ys, xs]
+    assert np.ptp(centres_y) < 0.01 and np.ptp(centres_x) < 0.01
+    assert view.heat[round(centres_y[0]), round(centres_x[0])] > 0.9
+    assert (view.heat == 1).sum() == 2  # the car's centre is known from its box
+
+
+def test_pasted_things_are_labelled_where_they_lie(data):
+    collection = read_collection(data)
+    cutouts = read_cutouts(data / "none", collection.training, ())
+    assert cutouts == []  # the drawn things are too small to be worth pasting
+    bare = ViewMaker(((1.0, collection.training),), (), 64, (96, 96), pasted=0, mosaic=1)
+    view = bare(np.random.default_rng(0))
+    assert view.image.shape == (64, 64, 3) and view.offset.shape == (2, 16, 16)
+
+
+def test_teacher_cuts_a_box_into_a_mask(data):
+    pictures = [p for p in read_collection(data).training if p.kind == "partial"]
+    maker = ViewMaker(((1.0, tuple(pictures)),), (), 128, (128, 128), pasted=0, mosaic=0)
+    batch = Batch.of([maker(np.random.default_rng(3))], torch.device("cpu"))
+    bus_everywhere = torch.full((1, 32, 32), 6)
+    label, _, weight = resolve_hints(batch, bus_everywhere)
+    assert (label[batch.hint == 3] == 3).all()  # a car the teacher takes for a bus is a car
+    assert (weight[batch.hint == 3] > 0).all()
+    person_everywhere = torch.full((1, 32, 32), 1)
+    label, _, _ = resolve_hints(batch, person_everywhere)
+    assert (label[batch.hint == 3] == 255).all()
+
+
+def test_teacher_background_stands_for_all_it_does_not_know():
+    logits = torch.full((1, 81, 4, 4), -30.0)
+    scores = torch.full((1, 21, 4, 4), -30.0)
+    scores[:, 0] = 0.0
+    label = torch.full((1, 4, 4), 255)
+    giraffe = 24
+    assert giraffe in OTHERS and 1 not in OTHERS and len(OTHERS) + len(VOC_CLASSES) == 82
+    logits[:, giraffe] = 0.0
+    assert float(teacher_loss(logits, scores, label)) < 1e-3
+    logits[:, giraffe], logits[:, 1] = -30.0, 0.0
+    assert float(teacher_loss(logits, scores, label)) > 10
+
+
+def test_teacher_scores_keep_their_place():
+    scores = torch.arange(8.0).view(1, 1, 1, 8).expand(1, 21, 8, 8)
+    wide = teacher_at_stride_4(scores, (32, 32))
+    at = (torch.arange(28) * 4 + 1.5) / 16
+    torch.testing.assert_close(wide[0, 0, 5, :28], at)
+
+
+def test_teacher_refuses_another_file(tmp_path):
+    (tmp_path / "teacher.tflite").write_bytes(b"\x00" * 64)
+    with pytest.raises(ValueError, match="TFL3"):
+        DeeplabTeacher(tmp_path / "teacher.tflite")
+
+
+def test_average_precision_of_known_lists():
+    assert average_precision([(0.9, True), (0.8, True)], 2) == 1.0
+    assert average_precision([(0.9, True), (0.8, False), (0.7, True)], 2) == pytest.approx(5 / 6)
+    assert average_precision([], 3) == 0.0
+
+
+def test_scores_of_a_perfect_answer(data):
+    held = read_collection(data).held_coco
+
+    def perfect(image):
+        height, width = image.shape[0] // 4, image.shape[1] // 4
+        logits = np.full((81, height, width), -9, np.float32)
+        small = image[2::4, 2::4].astype(int)
+        logits[0] = 0
+        logits[1][small[..., 0] > 180] = 9
+        logits[3][small[..., 2] > 180] = 9
+        return logits, np.full((1, height, width), -9, np.float32), np.zeros((2, height, width), np.float32)
+
+    scores = score_pictures(perfect, held, 512)
+    assert scores["person"] > 0.9 and scores["car"] > 0.9
+    assert scores["ap50"] == 1.0 and scores["recall50"] == 1.0
+
+
+def test_rate_rises_and_falls():
+    rates = [cosine(step, 100, 1.0, warm=10) for step in range(101)]
+    assert rates[0] == 0.1 and max(rates) == 1.0 and rates[-1] == 0.0
+    assert rates[10:] == sorted(rates[10:], reverse=True)
+
+
+def test_half_written_checkpoint_is_no_checkpoint(tmp_path):
+    path = tmp_path / "a.pt"
+    assert load_checkpoint(path) is None
+    save_checkpoint(path, {"step": 3, "x": torch.ones(2)})
+    (tmp_path / "a.pt.partial").write_bytes(b"half")
+    state = load_checkpoint(path)
+    assert state is not None and state["step"] == 3
+
+
+def test_training_learns_and_resumes_to_the_same_weights(data, tmp_path):
+    heard: list[str] = []
+    whole = program.train(data, tmp_path / "whole", tiny(heads_steps=20), log=heard.append)
+    journal = Journal(tmp_path / "whole" / "journal.jsonl", heard.append)
+    labels = [line["label"] for line in journal.read() if "label" in line]
+    assert np.mean(labels[-4:]) < 0.9 * np.mean(labels[:4])
+    assert any("person_128" in line for line in journal.read())
+
+    def interrupt(text: str) -> None:
+        if text.startswith("stage joint step 5"):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        program.train(data, tmp_path / "broken", tiny(heads_steps=20), log=interrupt)
+    assert not list((tmp_path / "broken").glob("segmentator-compact.safetensors"))
+    resumed = program.train(data, tmp_path / "broken", tiny(heads_steps=20), log=heard.append)
+    ours, theirs = read_weights(whole), read_weights(resumed)
+    assert ours.keys() == theirs.keys()
+    for name, value in ours.items():
+        torch.testing.assert_close(value, theirs[name], rtol=1e-3, atol=1e-4)
+
+
+def test_written_weights_start_another_run_and_say_where_they_come_from(data, tmp_path):
+    first = program.train(data, tmp_path / "a", tiny(heads_steps=2, joint_steps=2), log=str)
+    build_segmentator().load_state_dict(read_weights(first))
+    with safe_open(first, framework="pt") as file:
+        facts = file.metadata()
+    assert facts["model"] == "segmentator" and "heads_steps" in facts["recipe"]
+    recipe = tiny(start=str(first), joint_steps=2)
+    second = program.train(data, tmp_path / "b", recipe, log=str)
+    assert read_weights(second).keys() == read_weights(first).keys()
+
+
+def test_missing_teacher_is_named(data, tmp_path):
+    with pytest.raises(ValueError, match=r"nowhere\.tflite"):
+        program.train(data, tmp_path, tiny(teacher="nowhere.tflite"), log=str)
