@@ -111,4 +111,7 @@ def _settings(precision: str, count: int) -> dict[str, Any]:
         "INFERENCE_NUM_THREADS": threads.threads_for(count),
         "NUM_STREAMS": 1,
         "PERFORMANCE_HINT": "LATENCY",
+        # Its default pins each network's threads to processors counted from 0: two networks with a thread
+        # each, or two processes, would share processor 0 and leave the others idle.
+        "ENABLE_CPU_PINNING": False,
     }

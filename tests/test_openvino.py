@@ -61,6 +61,7 @@ def test_precision_and_threads_are_said(precision: str, count: int) -> None:
     settings = openvino._settings(precision, count)
     assert settings["INFERENCE_PRECISION_HINT"] == precision
     assert settings["INFERENCE_NUM_THREADS"] == count
+    assert settings["ENABLE_CPU_PINNING"] is False
 
 
 def test_one_file_opens_with_any_number_of_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
