@@ -41,7 +41,7 @@ _ENCODERS: dict[str, str] = {
 }
 _FAMILY: dict[str, str] = {"vp8": "vp9"}
 
-DEFAULT_QUALITY = 17.0
+DEFAULT_QUALITY = 16.0
 """x264's constant rate factor at which a viewer cannot tell the copy from the input."""
 DEFAULT_PRESET = "veryfast"
 

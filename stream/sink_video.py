@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from fractions import Fraction
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from av.packet import Packet
 from av.video.stream import VideoStream
 
 from stream.encoders import Encoding
-from stream.gif import to_palette
+from stream.gif import Palette, to_palette
 from stream.planes import to_video_frame
 from stream.remux import Copier, needs_free_tags
 from stream.source_info import SourceInfo
@@ -34,9 +35,16 @@ class VideoWriter:
         self._copier = copier
         self._durations: dict[int, int] = {}
         self._last: int | None = None
+        self._first: tuple[int, int] | None = None
+        self._held: av.VideoFrame | None = None
+        self._held_for = Fraction(0)
+        self._palette: Palette | None = None
         self._shift = round((info.start or 0) / info.time_base)
         self.warnings = [*encoding.warnings, *self._losses()]
         self._time_base = self._grid()
+        if encoding.encoder == "libsvtav1":
+            # it writes to the terminal unless told so here, and nowhere else
+            os.environ.setdefault("SVT_LOG", "1")
         self._output = av.open(f"file:{path}", "w", format=container, options=self._muxing())
         self._stream = self._add_streams()
         self._output.start_encoding()
@@ -51,13 +59,31 @@ class VideoWriter:
         pts = self._place(frame)
         picture = self._picture(frame)
         picture.pts, picture.time_base = pts, self._time_base
-        if frame.duration:
-            self._durations[pts] = max(1, round(frame.duration * frame.time_base / self._time_base))
-        self._mux(self._stream.encode(picture))
+        if self._held is not None:
+            # a picture is shown until the next; what demuxers say of MP4 is in decoding order
+            self._durations[self._held.pts or 0] = pts - (self._held.pts or 0)
+            self._mux(self._stream.encode(self._held))
+        self._held, self._held_for = picture, frame.duration * frame.time_base
 
     def finish(self) -> None:
         """Write what the encoder still holds, the rest of the other streams, and the file's index."""
-        self._mux(self._stream.encode(None))
+        packets: list[Packet[VideoStream]] = []
+        end = 0
+        if self._held is not None and self._held.pts is not None:
+            shown = max(1, round((self._held_for or 1 / self._info.rate) / self._time_base))
+            self._durations[self._held.pts] = shown
+            end = self._held.pts + shown
+            packets += self._stream.encode(self._held)
+            self._held = None
+        packets += self._stream.encode(None)
+        self._mux(packets[:-1])
+        for last in packets[-1:]:
+            self._time(last)
+            if self._container in ("mp4", "mov") and last.dts is not None and self._first is not None:
+                # MP4 adds up durations in decoding order: the last one makes the sum the length of the video.
+                first_pts, first_dts = self._first
+                last.duration = max(1, end - first_pts - (last.dts - first_dts))
+            self._output.mux_one(last)
         self._copier.deliver(self._output, None)
         self._output.close()
         self.warnings += self._copier.damage
@@ -73,11 +99,16 @@ class VideoWriter:
 
     def _mux(self, packets: list[Packet[VideoStream]]) -> None:
         for packet in packets:
-            if packet.pts is not None:
-                packet.duration = self._durations.pop(packet.pts, packet.duration or 0)
+            self._time(packet)
             if packet.dts is not None:
                 self._copier.deliver(self._output, packet.dts * packet.time_base)
             self._output.mux_one(packet)
+
+    def _time(self, packet: Packet[VideoStream]) -> None:
+        if packet.pts is not None:
+            packet.duration = self._durations.pop(packet.pts, packet.duration or 0)
+            if self._first is None and packet.dts is not None:
+                self._first = packet.pts, packet.dts
 
     def _place(self, frame: Frame) -> int:
         pts = frame.pts - self._shift
@@ -97,7 +128,8 @@ class VideoWriter:
     def _picture(self, frame: Frame) -> av.VideoFrame:
         wanted = self._encoding.format
         if wanted == "pal8":
-            return to_palette(frame)
+            picture, self._palette = to_palette(frame, self._palette)
+            return picture
         picture = to_video_frame(frame)
         if frame.format == wanted:
             return picture
@@ -143,7 +175,7 @@ class VideoWriter:
         context.color_trc = info.colour.transfer
         if info.sample_aspect is not None:
             context.sample_aspect_ratio = info.sample_aspect
-        if info.field_order > 1 and self._encoding.encoder == "libx264":
+        if info.field_order == 1 or self._encoding.encoder == "libx264":
             context.field_order = info.field_order
         if self._encoding.encoder == "libx265" and self._container in ("mp4", "mov"):
             context.codec_tag = "hvc1"  # what Apple's players ask for
@@ -169,15 +201,16 @@ class VideoWriter:
             options["video_track_timescale"] = str(self._time_base.denominator)
             if needs_free_tags(self._copier.container_tags):
                 options["movflags"] = "use_metadata_tags"
+        if self._container in ("matroska", "webm"):
+            # or the sound's few milliseconds before time 0 would shift every time stamp of the picture
+            options["avoid_negative_ts"] = "disabled"
         return options
 
     def _losses(self) -> list[str]:
         info, container = self._info, self._container
         lost = [f"{each} does not fit into {container} and is left out" for each in self._copier.lost]
-        if container in ("matroska", "webm") and (info.time_base * 1000).denominator * 1000 % 1000 == 0:
-            ticks = 1 / info.time_base
-            if ticks.denominator != 1 or 1000 % ticks.numerator:
-                lost.append(f"{container} counts milliseconds: time stamps are rounded to them")
+        if container in ("matroska", "webm") and (1000 * info.time_base).denominator != 1:
+            lost.append(f"{container} counts milliseconds: time stamps are rounded to them")
         if container == "gif" and (100 * info.time_base).denominator != 1:
             lost.append("gif counts hundredths of a second: time stamps are rounded to them")
         if info.rotation and container not in _ROTATES:
