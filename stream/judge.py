@@ -134,10 +134,16 @@ def step(
     if at_once:  # a picture on its own has nothing else to confirm a thing by
         tracks = [replace(each, confirmed=True) for each in tracks]
     memories = {key: value for key, value in state.memories.items() if time - value.seen <= _FORGET_SECONDS}
+    scores: dict[tuple[str, tuple[str, ...]], float] = {}
     for each in tracks:
         around = opinions.context(each, tracks, present)
         memory = memories.get(each.id, Memory())
-        score = relation.score(each.label, around.names) if around.enough else math.nan
+        score = math.nan
+        if around.enough:
+            key = (each.label, around.names)
+            if key not in scores:
+                scores[key] = relation.score(*key)
+            score = scores[key]
         memory = replace(
             _related(memory, score, pause, at_once=at_once),
             passed=memory.passed or each.travel >= OWN_TRAVEL,

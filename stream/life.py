@@ -21,6 +21,11 @@ _SOLID = 77
 _VELOCITY_SECONDS = 0.15
 _BOX_SECONDS = 0.1
 _SUBJECT_SECONDS = 3.0
+_STEADY_HITS = 4
+_JUMP = 0.35
+_DOUBT_SECONDS = 0.25
+_GROW_SECONDS = 0.2
+_SHRINK_SECONDS = 2.0
 _LASTING_SECONDS = 4.0
 _FLOW = {"winSize": (15, 15), "maxLevel": 2, "criteria": (3, 20, 0.03)}
 
@@ -49,8 +54,9 @@ class Life:
     """All that is remembered of a thing.
 
     `box` is where it was last seen or is thought to be, `even` the same without the detector's trembling;
-    `velocity` is against the background, pixels per second; `soft` the mask with its memory; `seen` the time
-    of the last sighting; `split_since` the time from which a second piece of it has been seen, NaN if none.
+    `size` its width and height when it is not hidden; `velocity` is against the background, pixels per
+    second; `soft` the mask with its memory; `seen` the time of the last sighting; `split_since` the time
+    from which a second piece of it has been seen, NaN if none.
     """
 
     id: int
@@ -59,6 +65,7 @@ class Life:
     score: float
     box: Box
     even: Box
+    size: tuple[float, float]
     velocity: tuple[float, float]
     soft: Soft
     mask: Mask
@@ -93,6 +100,7 @@ def begin(id: int, seen: Instance, colour: NDArray[np.float32], scene: Scene, *,
         score=seen.score,
         box=seen.box,
         even=seen.box,
+        size=(seen.box[2] - seen.box[0], seen.box[3] - seen.box[1]),
         velocity=(0.0, 0.0),
         soft=seen.mask.view(np.uint8) * np.uint8(255),
         mask=seen.mask,
@@ -168,6 +176,11 @@ def observe(
         soft, mask = seen.mask.view(np.uint8) * np.uint8(255), seen.mask
     votes = dict(predicted.votes)
     votes[seen.label] = votes.get(seen.label, 0.0) + seen.score
+    path = predicted.path
+    size = max(seen.box[2] - seen.box[0], seen.box[3] - seen.box[1], 1.0)
+    if before.hits >= _STEADY_HITS and float(np.hypot(*error)) > _JUMP * size:
+        # No thing leaps: the matching or the mask did, and that must not count as a way gone.
+        path = paths.displaced(path, error)
     near = 1 - math.exp(-scene.step / _BOX_SECONDS)
     if scene.time - before.seen > 2.5 * scene.step:
         near = 1.0
@@ -179,10 +192,12 @@ def observe(
     hits = predicted.hits + 1
     return replace(
         predicted,
+        path=path,
         votes=votes,
         score=predicted.score + 0.3 * (seen.score - predicted.score),
         box=seen.box,
         even=cast(Box, even),
+        size=_grown(predicted.size, seen.box, scene.step),
         velocity=(float(velocity[0]), float(velocity[1])),
         soft=soft,
         mask=mask,
@@ -194,6 +209,30 @@ def observe(
         missed=False,
         occluded=False,
     )
+
+
+def shared(predicted: Life, part: Instance, scene: Scene) -> Life:
+    """The thing with its part of a mask that it shares with another one."""
+    soft = part.mask.view(np.uint8) * np.uint8(255)
+    return replace(
+        predicted, box=part.box, even=part.box, mask=part.mask, soft=soft, seen=scene.time, missed=False
+    )
+
+
+def slowed(life: Life, scene: Scene) -> Life:
+    """The thing with less trust in its velocity, for frames in which its place is only half known."""
+    keep = math.exp(-scene.step / _DOUBT_SECONDS)
+    return replace(life, velocity=(life.velocity[0] * keep, life.velocity[1] * keep))
+
+
+def _grown(size: tuple[float, float], box: Box, step: float) -> tuple[float, float]:
+    """Width and height that follow a growing box soon and a shrinking one slowly: it may be half hidden."""
+    now = box[2] - box[0], box[3] - box[1]
+    out = []
+    for old, new in zip(size, now, strict=True):
+        seconds = _GROW_SECONDS if new > old else _SHRINK_SECONDS
+        out.append(old + (1 - math.exp(-step / seconds)) * (new - old))
+    return out[0], out[1]
 
 
 def own_motion(
@@ -211,12 +250,19 @@ def own_motion(
     corners = cv2.goodFeaturesToTrack(previous[y0:y1, x0:x1], 40, 0.02, 3, mask=region * np.uint8(255))
     if corners is None or len(corners) < 5:
         return None
-    points = (corners.reshape(-1, 2) + np.array([x0, y0])).astype(np.float32)
-    after, status, _ = cv2.calcOpticalFlowPyrLK(previous, grey, points, None, **_FLOW)  # type: ignore[call-overload]
+    # Around the thing only: pyramids of the whole picture would cost more than all the rest.
+    reach = 24 + max(x1 - x0, y1 - y0) // 2
+    left, top = max(0, x0 - reach), max(0, y0 - reach)
+    window = (slice(top, y1 + reach), slice(left, x1 + reach))
+    points = (corners.reshape(-1, 2) + np.array([x0 - left, y0 - top])).astype(np.float32)
+    after, status, _ = cv2.calcOpticalFlowPyrLK(previous[window], grey[window], points, None, **_FLOW)  # type: ignore[call-overload]
     good = status.ravel() > 0
     if good.sum() < 5:
         return None
-    fitted, inliers = cv2.estimateAffinePartial2D(points[good], after[good], ransacReprojThreshold=1.5)
+    offset = np.array([left, top], np.float32)
+    fitted, inliers = cv2.estimateAffinePartial2D(
+        points[good] + offset, after[good] + offset, ransacReprojThreshold=1.5
+    )
     if fitted is None or inliers.sum() < 0.5 * good.sum():
         return None
     scale = math.hypot(fitted[0, 0], fitted[1, 0])
@@ -238,7 +284,7 @@ def account(life: Life, scene: Scene) -> Life:
     # The camera follows what moves over the background but hardly in the picture.
     followed = 1 - inside / against if against > 0.05 * scene.width else 0.0
     now = paths.subject_now(
-        float(life.mask.mean()),
+        share(life.mask),
         life.even,
         scene.width,
         scene.height,
@@ -270,7 +316,7 @@ def as_track(life: Life, scene: Scene) -> Track:
         hits=life.hits,
         missed=life.missed,
         instance=Instance(life.label, life.score, _clipped(life.box, scene), life.mask, life.identity),
-        area=float(life.mask.mean()),
+        area=share(life.mask),
         speed=life.speed,
         subject=life.subject * math.sqrt(lasting),
         fits=math.nan,
@@ -278,6 +324,11 @@ def as_track(life: Life, scene: Scene) -> Track:
         age=age,
         confirmed=life.confirmed,
     )
+
+
+def share(mask: Mask) -> float:
+    """Share of the picture that a mask covers."""
+    return cv2.countNonZero(mask.view(np.uint8)) / mask.size
 
 
 def _clipped(box: Box, scene: Scene) -> Box:

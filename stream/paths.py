@@ -36,6 +36,13 @@ def carry(path: Path, homography: NDArray[np.float64]) -> Path:
     return out
 
 
+def displaced(path: Path, offset: NDArray[np.float64]) -> Path:
+    """The path with its carried boxes moved by (dx, dy)."""
+    out = path.copy()
+    out[:, 5:] += np.tile(offset, 2)
+    return out
+
+
 def extend(path: Path, time: float, box: Box) -> Path:
     """Add the present place if the last one is old enough; places older than four seconds are dropped."""
     if time - path[-1, 0] < _EVERY_SECONDS:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from stream import association, regions
-from stream.association import Shapes
 from stream.life import Life, Scene
+from stream.regions import Box
 from stream.types import Instance
 
 PIECE = 0.6
@@ -18,11 +17,15 @@ PIECE = 0.6
 
 _SAME = 0.7
 _SPLIT_SECONDS = 0.5
+_CROWDED = 0.4
 
 
 def distinct(instances: tuple[Instance, ...], working: tuple[int, int]) -> list[Instance]:
     """Sightings without doubles: of two masks that are nearly the same the surer one stays."""
     order = sorted(instances, key=lambda each: -each.score)
+    boxes = association.as_boxes([each.box for each in order])
+    if not _crowded(boxes):
+        return order
     small = regions.stack_small([each.mask for each in order], working)
     common, area, _ = association.overlaps(small, small)
     kept: list[int] = []
@@ -41,46 +44,65 @@ def distinct(instances: tuple[Instance, ...], working: tuple[int, int]) -> list[
 def divide(
     matched: dict[int, int],
     predicted: tuple[Life, ...],
-    known: Shapes,
     seen: list[Instance],
     common: NDArray[np.float64],
     area_known: NDArray[np.float64],
     area_seen: NDArray[np.float64],
-) -> tuple[list[Instance], dict[int, NDArray[np.bool_]]]:
-    """Where two tracks are seen as one thing, give each its part of the mask: {row without match: mask}."""
-    extra: dict[int, NDArray[np.bool_]] = {}
+) -> tuple[list[Instance], dict[int, Instance], set[int]]:
+    """Where two tracks are seen as one thing, give each its part of the mask.
+
+    Returns the sightings with what is left of them, the part of each row that has no sighting of its own,
+    and the rows that share one.
+    """
+    extra: dict[int, Instance] = {}
+    sharing: set[int] = set()
     owner = {column: row for row, column in matched.items()}
     out = list(seen)
     for row, each in enumerate(predicted):
         if row in matched or not each.confirmed or each.identity or not owner:
             continue
-        share = np.where(area_known[row] > 0, common[row] / max(area_known[row], 1e-9), 0.0)
-        column = int(share.argmax()) if len(share) else -1
+        share = common[row] / max(area_known[row], 1e-9)
+        column = int(share.argmax())
         if column not in owner or share[column] < PIECE or seen[column].identity:
             continue
-        other = owner[column]
-        alike = association.related(each.label, predicted[other].label)
-        if not alike or area_seen[column] < 1.25 * area_known[other]:
+        other = predicted[owner[column]]
+        alike = association.related(each.label, other.label)
+        if not alike or area_seen[column] < 1.25 * area_known[owner[column]]:
             continue
         whole = out[column].mask
-        mine = _closer(each.mask, predicted[other].mask) & whole
+        mine = whole & _nearer(each.box, other.box, whole.shape, scale=_scale(seen[column]))
         if mine.sum() < 0.3 * each.mask.sum():
             continue
-        extra[row] = mine
-        rest = whole & ~mine
-        out[column] = _with_mask(out[column], rest, known.boxes[other])
-    return out, extra
+        extra[row] = replace(out[column], mask=mine, box=_within(each.box, seen[column].box))
+        out[column] = replace(out[column], mask=whole & ~mine, box=_within(other.box, seen[column].box))
+        sharing |= {row, owner[column]}
+    return out, extra, sharing
 
 
-def _closer(mine: NDArray[np.bool_], other: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Pixels nearer to one mask than to another."""
-    near = cv2.distanceTransform((~mine).view(np.uint8), cv2.DIST_L2, 3)
-    far = cv2.distanceTransform((~other).view(np.uint8), cv2.DIST_L2, 3)
-    return near < far
+def _scale(instance: Instance) -> float:
+    """Pixels of the mask per pixel of the frame."""
+    found = regions.bounds(instance.mask)
+    wide = instance.box[2] - instance.box[0]
+    return 1.0 if found is None or wide <= 0 else (found[2] - found[0]) / wide
 
 
-def _with_mask(instance: Instance, mask: NDArray[np.bool_], box: NDArray[np.float64]) -> Instance:
-    return replace(instance, mask=mask, box=(float(box[0]), float(box[1]), float(box[2]), float(box[3])))
+def _nearer(mine: Box, other: Box, shape: tuple[int, ...], *, scale: float) -> NDArray[np.bool_]:
+    """Pixels nearer to the middle of one box than of another, each in units of its own size."""
+    y, x = np.ogrid[: shape[0], : shape[1]]
+    distances = []
+    for x0, y0, x1, y1 in (mine, other):
+        across = (x / scale - (x0 + x1) / 2) / max(x1 - x0, 1.0)
+        down = (y / scale - (y0 + y1) / 2) / max(y1 - y0, 1.0)
+        distances.append(across * across + down * down)
+    return np.asarray(distances[0] < distances[1], bool)
+
+
+def _within(box: Box, around: Box) -> Box:
+    """A box shifted so that it lies inside another where it fits."""
+    x0, y0, x1, y1 = box
+    dx = max(around[0] - x0, 0.0) or min(around[2] - x1, 0.0)
+    dy = max(around[1] - y0, 0.0) or min(around[3] - y1, 0.0)
+    return x0 + dx, y0 + dy, x1 + dx, y1 + dy
 
 
 def join(
@@ -91,36 +113,65 @@ def join(
     area_known: NDArray[np.float64],
     area_seen: NDArray[np.float64],
     scene: Scene,
-) -> tuple[list[Instance], dict[int, int]]:
+) -> tuple[list[Instance], dict[int, int], set[int]]:
     """Where one track is seen in two pieces, put them together: {row: column of the second piece}.
 
-    Pieces that stay apart for half a second are two things after all.
+    A piece lies inside the track's predicted mask, or beside what is seen of it and no farther out than the
+    thing is large. Pieces that stay apart for half a second are two things after all; these rows are the
+    set returned.
     """
     joined: dict[int, int] = {}
+    parted: set[int] = set()
     out = list(seen)
     taken = set(matched.values())
     for column, piece in enumerate(seen):
         if column in taken or piece.identity or not len(predicted):
             continue
-        share = common[:, column] / max(area_seen[column], 1e-9)
-        row = int(share.argmax())
-        each = predicted[row]
-        if row not in matched or row in joined or share[row] < PIECE or not each.confirmed or each.identity:
-            continue
-        lasting = scene.time - each.split_since > _SPLIT_SECONDS
-        first = out[matched[row]]
-        together = area_seen[matched[row]] + area_seen[column]
-        if lasting or piece.label != each.label or together > 1.4 * area_known[row]:
-            continue
-        box = np.array([*np.minimum(first.box[:2], piece.box[:2]), *np.maximum(first.box[2:], piece.box[2:])])
-        out[matched[row]] = _with_mask(first, first.mask | piece.mask, box)
-        joined[row] = column
-    return out, joined
+        inside = common[:, column] / max(area_seen[column], 1e-9)
+        for row in np.argsort(-inside):
+            each = predicted[row]
+            if row not in matched or row in joined or not each.confirmed or each.identity:
+                continue
+            first = out[matched[row]]
+            together = area_seen[matched[row]] + area_seen[column]
+            part = inside[row] >= PIECE and together <= 1.4 * area_known[row]
+            if piece.label != each.label or not (part or _beside(first.box, piece.box, each.size)):
+                continue
+            if scene.time - each.split_since > _SPLIT_SECONDS:
+                parted.add(int(row))
+                break
+            out[matched[row]] = replace(
+                first, mask=first.mask | piece.mask, box=_around(first.box, piece.box)
+            )
+            joined[int(row)] = column
+            break
+    return out, joined, parted
+
+
+def _around(first: Box, second: Box) -> Box:
+    return (
+        min(first[0], second[0]),
+        min(first[1], second[1]),
+        max(first[2], second[2]),
+        max(first[3], second[3]),
+    )
+
+
+def _beside(first: Box, second: Box, size: tuple[float, float]) -> bool:
+    """Whether two boxes may be parts of a thing of this (width, height), cut by a pole or a bar."""
+    x0, y0, x1, y1 = _around(first, second)
+    if x1 - x0 > 1.15 * size[0] or y1 - y0 > 1.15 * size[1]:
+        return False
+    across = min(first[2], second[2]) - max(first[0], second[0])
+    down = min(first[3], second[3]) - max(first[1], second[1])
+    beside = across < 0 and down > 0.6 * size[1]
+    above = down < 0 and across > 0.6 * size[0]
+    return beside or above
 
 
 def without_doubles(lives: tuple[Life, ...], working: tuple[int, int]) -> tuple[Life, ...]:
     """Of two tracks that have come to lie on the same thing the one known better stays."""
-    if len(lives) < 2:
+    if not _crowded(association.as_boxes([each.box for each in lives])):
         return lives
     small = regions.stack_small([each.soft for each in lives], working)
     common, area, _ = association.overlaps(small, small)
@@ -134,3 +185,10 @@ def without_doubles(lives: tuple[Life, ...], working: tuple[int, int]) -> tuple[
             if i not in gone and j not in gone and same and kin and free:
                 gone.add(j)
     return tuple(each for i, each in enumerate(lives) if i not in gone)
+
+
+def _crowded(boxes: NDArray[np.float64]) -> bool:
+    """Whether any two boxes overlap so much that their things may be the same."""
+    overlap = regions.box_overlap(boxes, boxes)
+    np.fill_diagonal(overlap, 0)
+    return bool((overlap > _CROWDED).any())

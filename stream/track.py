@@ -23,14 +23,22 @@ from stream.types import Frame, Instance, Motion, Perception, Track
 
 _RECENT_SECONDS = 0.4
 _TENTATIVE_SECONDS = 0.12
+_LOST_SECONDS = 2.5
+_KNOWN_HITS = 5
+_ALIKE = 0.35
+_SAME_COLOUR = 0.12
 
 
 @dataclass(frozen=True)
 class TrackState:
-    """What must be known of the past; `next_id` is the id of the next new track."""
+    """What must be known of the past; `next_id` is the id of the next new track.
+
+    `lost`: things given up lately, which get their id back if they turn up again where they may be.
+    """
 
     next_id: int = 1
     lives: tuple[Life, ...] = ()
+    lost: tuple[Life, ...] = ()
     time: float = math.nan
     began: float = math.nan
     working: tuple[int, int] = (0, 0)
@@ -63,27 +71,35 @@ def step(
     scene = Scene(frame.width, frame.height, working, time, step, time - began, frame.index)
     grey = _grey(frame, working)
     before = state.lives
-    predicted = _predict_all(state, motion, scene)
+    predicted, lost = _predict_all(state, motion, scene)
     if perception is None:
         lives = tuple(
             _carried(old, new, state.grey, grey, scene) for old, new in zip(before, predicted, strict=True)
         )
         next_id = state.next_id
     else:
-        lives, next_id = _observe_all(before, predicted, perception, frame, state, grey, scene, config)
+        lives, next_id = _observe_all(
+            replace(state, lost=lost), predicted, perception, frame, grey, scene, config
+        )
+    known = {each.id for each in lives}
+    lost = tuple(each for each in lost if each.id not in known)
+    lost = tuple(each for each in (*lost, *lives) if _lost(each, scene, config))
     lives = tuple(life.account(each, scene) for each in lives if _alive(each, scene, config))
     lives = pieces.without_doubles(lives, working)
     tracks = tuple(life.as_track(each, scene) for each in lives if _shown(each, perception))
-    return tracks, TrackState(next_id, lives, time, began, working, grey, motion.corners, motion.ids)
+    return tracks, TrackState(next_id, lives, lost, time, began, working, grey, motion.corners, motion.ids)
 
 
-def _predict_all(state: TrackState, motion: Motion, scene: Scene) -> tuple[Life, ...]:
+def _predict_all(
+    state: TrackState, motion: Motion, scene: Scene
+) -> tuple[tuple[Life, ...], tuple[Life, ...]]:
+    """The followed and the lost things where they should be in this frame."""
     homography = np.eye(3)
     if motion.homographies and not motion.static:
         homography = motion.homographies[0]
     corners, drift = _local_drift(state, motion, homography)
     out = []
-    for each in state.lives:
+    for each in (*state.lives, *state.lost):
         mine = homography
         x0, y0, x1, y1 = each.box
         wide, high = 0.3 * (x1 - x0) + 8, 0.3 * (y1 - y0) + 8
@@ -96,7 +112,8 @@ def _predict_all(state: TrackState, motion: Motion, scene: Scene) -> tuple[Life,
         if near.sum() >= 6:
             mine = geometry.shifting(*np.median(drift[near], axis=0)) @ homography
         out.append(life.predict(each, mine, scene))
-    return tuple(out)
+    count = len(state.lives)
+    return tuple(out[:count]), tuple(out[count:])
 
 
 def _local_drift(
@@ -125,15 +142,16 @@ def _carried(
 
 
 def _observe_all(
-    before: tuple[Life, ...],
+    state: TrackState,
     predicted: tuple[Life, ...],
     perception: Perception,
     frame: Frame,
-    state: TrackState,
     grey: NDArray[np.uint8],
     scene: Scene,
     config: TrackConfig,
 ) -> tuple[tuple[Life, ...], int]:
+    """Correct what was predicted with what was seen; returns all things and the next free id."""
+    before = state.lives
     seen = pieces.distinct(perception.instances, perception.working)
     things = _shapes(
         [each.label for each in seen], [each.box for each in seen], [each.mask for each in seen], frame, scene
@@ -146,8 +164,8 @@ def _observe_all(
     )
     matched = _match(predicted, known, seen, things, scene, config)
     common, area_known, area_seen = association.overlaps(known.small, things.small)
-    seen, extra = pieces.divide(matched, predicted, known, seen, common, area_known, area_seen)
-    seen, joined = pieces.join(matched, predicted, seen, common, area_known, area_seen, scene)
+    seen, extra, sharing = pieces.divide(matched, predicted, seen, common, area_known, area_seen)
+    seen, joined, parted = pieces.join(matched, predicted, seen, common, area_known, area_seen, scene)
     lives: list[Life] = []
     for row, (old, new) in enumerate(zip(before, predicted, strict=True)):
         if row in matched:
@@ -158,23 +176,34 @@ def _observe_all(
                 old, new, seen[column], things.colours[column], agreement, scene, confirm=config.confirm
             )
             since = scene.time if math.isnan(old.split_since) else old.split_since
-            lives.append(replace(corrected, split_since=since if row in joined else math.nan))
+            in_two = row in joined or row in parted
+            corrected = replace(corrected, split_since=since if in_two else math.nan)
+            lives.append(life.slowed(corrected, scene) if row in sharing else corrected)
         elif row in extra:
-            soft = extra[row].view(np.uint8) * np.uint8(255)
-            lives.append(replace(new, mask=extra[row], soft=soft, seen=scene.time, missed=False))
+            lives.append(life.slowed(life.shared(new, extra[row], scene), scene))
         else:
             lives.append(replace(new, missed=True))
-    lives = _hidden(lives, before, state.grey, grey, scene)
+    shown = list(matched.values())
+    lives = _hidden(lives, before, known.small, things.small[shown], state.grey, grey, scene)
     next_id = state.next_id
-    taken = set(matched.values()) | set(joined.values())
+    taken = {*shown, *joined.values()}
+    back: set[int] = set()
+    followed = lives[: len(predicted)]
     for column, instance in enumerate(seen):
-        if column in taken or not (
-            instance.identity or _may_begin(instance, column, things, lives, scene, config)
-        ):
+        if column in taken:
             continue
+        colour = things.colours[column]
+        if not instance.identity:
+            if not _may_begin(instance, followed, common[:, column], area_seen[column], config):
+                continue
+            again = _found_again(instance, colour, state.lost, back, scene)
+            if again is not None:
+                back.add(again.id)
+                lives.append(life.observe(again, again, instance, colour, 0.0, scene, confirm=config.confirm))
+                continue
         number = instance.identity or next_id
         sure = config.confirm <= 1 or instance.identity > 0
-        lives.append(life.begin(number, instance, things.colours[column], scene, confirmed=sure))
+        lives.append(life.begin(number, instance, colour, scene, confirmed=sure))
         next_id = max(next_id, number + 1)
     return tuple(lives), next_id
 
@@ -213,9 +242,8 @@ def _shapes(
     small = regions.stack_small(all_masks, scene.working)
     size = (max(1, scene.working[1] // regions.SMALL), max(1, scene.working[0] // regions.SMALL))
     array = association.as_boxes(boxes)
-    picture = np.asarray(cv2.resize(frame.rgb, size, interpolation=cv2.INTER_AREA), np.float32) / np.float32(
-        255
-    )
+    picture = np.asarray(cv2.resize(frame.rgb, size, interpolation=cv2.INTER_AREA), np.float32)
+    picture *= np.float32(1 / 255)
     colours = association.colours(picture, small, array, scene.height)
     return Shapes(tuple(labels), array, small, colours)
 
@@ -223,26 +251,29 @@ def _shapes(
 def _hidden(
     lives: list[Life],
     before: tuple[Life, ...],
+    small: NDArray[np.float32],
+    shown: NDArray[np.float32],
     previous: NDArray[np.uint8] | None,
     grey: NDArray[np.uint8],
     scene: Scene,
 ) -> list[Life]:
-    """Missed things: behind another thing they are cut off by it, else they follow their own motion."""
+    """Missed things: behind another thing they are cut off by it, else they follow their own motion.
+
+    `small`: small masks of the `lives` as predicted; `shown`: of the sightings that belong to tracks.
+    """
     present = [each for each in lives if not each.missed]
-    small = regions.stack_small([each.soft for each in present], scene.working)
-    covered = np.clip(small.sum(0), 0, 1)
+    covered = np.clip(shown.sum(0), 0, 1)
     out = []
-    for old, each in zip(before, lives, strict=True):
+    for old, each, mine in zip(before, lives, small, strict=True):
         if not each.missed or each.identity:
             out.append(each)
             continue
-        mine = regions.stack_small([each.soft], scene.working)[0]
         behind = float(mine @ covered) > 0.4 * max(float(mine.sum()), 1e-9)
         if behind:
-            shown = each.mask.copy()
+            rest = each.mask.copy()
             for other in present:
-                shown &= ~other.mask
-            out.append(replace(each, occluded=True, mask=shown))
+                rest &= ~other.mask
+            out.append(replace(each, occluded=True, mask=rest))
         else:
             moved = _carried(old, replace(each, occluded=False), previous, grey, scene)
             out.append(replace(moved, missed=True))
@@ -250,29 +281,60 @@ def _hidden(
 
 
 def _may_begin(
-    instance: Instance, column: int, things: Shapes, lives: list[Life], scene: Scene, config: TrackConfig
+    instance: Instance, lives: list[Life], common: NDArray[np.float64], area: float, config: TrackConfig
 ) -> bool:
-    """Whether a sighting starts a track: sure enough, and not part of what is followed already."""
+    """Whether a sighting starts a track: sure enough, and not part of what is followed already.
+
+    `common`: its area in common with each of the `lives`, of its own `area`.
+    """
     if instance.score < config.start:
         return False
-    mine = things.small[column]
-    kin = [
-        each.mask
-        for each in lives
-        if association.related(each.label, instance.label) and math.isnan(each.split_since)
-    ]
-    if not kin:
-        return True
-    covered = regions.stack_small(kin, scene.working) @ mine
-    return float(covered.max()) < pieces.PIECE * max(float(mine.sum()), 1e-9)
+    return not any(
+        shared >= pieces.PIECE * area
+        and association.related(each.label, instance.label)
+        and math.isnan(each.split_since)
+        for each, shared in zip(lives, common, strict=True)
+    )
+
+
+def _found_again(
+    instance: Instance, colour: NDArray[np.float32], lost: tuple[Life, ...], back: set[int], scene: Scene
+) -> Life | None:
+    """The lost thing that a new sighting may be: of its kind, size and colours, and not too far away."""
+    x0, y0, x1, y1 = instance.box
+    best, found = math.inf, None
+    for each in lost:
+        bx0, by0, bx1, by1 = each.box
+        size = max(bx1 - bx0, by1 - by0, 1.0)
+        apart = math.hypot(x0 + x1 - bx0 - bx1, y0 + y1 - by0 - by1) / 2 / size
+        alike = abs(math.log(max(y1 - y0, 1.0) / max(by1 - by0, 1.0))) < _ALIKE
+        different = float(np.abs(each.colour - colour).mean())
+        near = apart < 0.6 + 0.4 * (scene.time - each.seen)
+        same = math.isnan(different) or different < _SAME_COLOUR
+        kin = association.related(each.label, instance.label) and each.id not in back
+        if kin and near and alike and same and apart < best:
+            best, found = apart, each
+    return found
+
+
+def _lost(each: Life, scene: Scene, config: TrackConfig) -> bool:
+    """Whether a thing that is no longer followed may still be found again."""
+    if each.identity or not each.confirmed or each.hits < _KNOWN_HITS or _alive(each, scene, config):
+        return False
+    return scene.time - each.seen <= config.patience_seconds + _LOST_SECONDS and _inside(each, scene) > 0.15
+
+
+def _inside(each: Life, scene: Scene) -> float:
+    """Share of the thing's box that lies in the picture."""
+    x0, y0, x1, y1 = each.box
+    inside = max(0.0, min(x1, scene.width) - max(x0, 0)) * max(0.0, min(y1, scene.height) - max(y0, 0))
+    return inside / max((x1 - x0) * (y1 - y0), 1e-9)
 
 
 def _alive(each: Life, scene: Scene, config: TrackConfig) -> bool:
     if each.identity:
         return True
-    x0, y0, x1, y1 = each.box
-    inside = max(0.0, min(x1, scene.width) - max(x0, 0)) * max(0.0, min(y1, scene.height) - max(y0, 0))
-    if inside < 0.15 * max((x1 - x0) * (y1 - y0), 1e-9):
+    if _inside(each, scene) < 0.15:
         return False
     unseen = scene.time - each.seen
     if not each.confirmed:
