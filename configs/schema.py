@@ -30,7 +30,7 @@ class Perceive(_Section):
     size: int = Field(512, ge=128, le=2048, description="longer side of the segmentator's input, pixels")
     every: int = Field(1, ge=1, le=30, description="run the segmentator on every n-th frame, carry masks between")
     stuff_seconds: float = Field(1.0, gt=0, description="look at the surroundings this often, seconds")
-    score: float = Field(0.2, ge=0, le=1, description="things below this score are not things")
+    score: float = Field(0.12, ge=0, le=1, description="things below this score are not things")
     min_area: float = Field(0.0002, ge=0, le=1, description="smallest thing, share of the frame")
 
 
@@ -39,7 +39,7 @@ class Track(_Section):
 
     patience_seconds: float = Field(0.7, ge=0, description="how long a track survives unseen")
     confirm: int = Field(2, ge=1, description="sightings before a track is believed")
-    start: float = Field(0.4, ge=0, le=1, description="less sure sightings go on with a track but start none")
+    start: float = Field(0.25, ge=0, le=1, description="less sure sightings go on with a track but start none")
 
 
 class Judge(_Section):
