@@ -22,8 +22,6 @@ RUNS = 20
 
 def measure(engine: str, index: int, size: tuple[int, int]) -> dict[str, object]:
     """Open and run a network in this process; a second process opens it from the cache."""
-    import numpy as np
-
     import engines
     from configs.schema import load_config
     from stream.networks import inpainter_spec, networks_to_build
@@ -34,8 +32,7 @@ def measure(engine: str, index: int, size: tuple[int, int]) -> dict[str, object]
     started = time.process_time()
     run = spec.open(config)
     opened = time.process_time() - started
-    random = np.random.default_rng(7)
-    inputs = [random.random((1, count, spec.height, spec.width), np.float32) for count in spec.channels]
+    inputs = engines.example_inputs(spec.channels, spec.height, spec.width)
     run(*inputs)
     times = []
     for _ in range(RUNS):

@@ -9,6 +9,7 @@ from __future__ import annotations
 from engines.base import TOLERANCE, Difference, EngineError, EngineUnavailable
 from engines.cache import cache_bytes, clear, engine_folder, graph_digest, list_entries
 from engines.engine import ENGINE_NAMES, Engine, auto_engines, backend_for, open_engine
+from engines.examples import example_inputs
 from engines.threads import available_threads, give_threads
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "cache_bytes",
     "clear",
     "engine_folder",
+    "example_inputs",
     "give_threads",
     "graph_digest",
     "list_entries",

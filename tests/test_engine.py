@@ -432,3 +432,16 @@ def test_other_threads_run_while_a_network_does() -> None:
     ticker.join()
     # Were the GIL held, nothing could tick between the calls' starts and ends.
     assert sum(started < at < ended for at in ticks) > 10
+
+
+def test_example_pictures_are_fixed_and_have_the_statistics_of_photographs() -> None:
+    from engines.examples import example_picture
+
+    picture = example_picture(96, 160)
+    assert picture.shape == (3, 96, 160) and picture.dtype == np.float32
+    assert np.array_equal(picture, example_picture(96, 160)) and picture.min() >= 0 and picture.max() <= 1
+    grey = picture.mean(0)
+    neighbours = np.corrcoef(grey[:, 1:].ravel(), grey[:, :-1].ravel())[0, 1]
+    assert neighbours > 0.9 and 0.1 < grey.std() < 0.35
+    image, hole = engines.example_inputs((3, 1), 64, 32)
+    assert image.shape == (1, 3, 64, 32) and hole.shape == (1, 1, 64, 32) and set(np.unique(hole)) == {0, 1}
