@@ -62,7 +62,8 @@ class Recipe:
     ghosts: float = 0.12  # share of references with a wrong patch marked valid
     coarse_weight: float = 0.6
     gradient_weight: float = 0.5
-    feature_weight: float = 0.25  # of the segmentator trunk's features; 0 leaves them out
+    feature_weight: float = 0.5  # of the segmentator trunk's features; 0 leaves them out
+    segmentator: str = ""  # weights file the feature loss looks through; "": the one in the package
     save_every: int = 100  # steps
 
 
@@ -270,7 +271,8 @@ def train(data: Path, work: Path, recipe: Recipe, *, log: Callable[[str], None])
     net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.Adam(net.parameters(), recipe.rate, betas=(0.9, 0.99))
     average = Average(net, recipe.average)
-    features = Features(SEGMENTATOR) if SEGMENTATOR.is_file() and recipe.feature_weight > 0 else None
+    eye = Path(recipe.segmentator) if recipe.segmentator else SEGMENTATOR
+    features = Features(eye) if eye.is_file() and recipe.feature_weight > 0 else None
     log("perceptual loss: " + ("segmentator trunk" if features else "none yet"))
     start = 0
     if (state := load_checkpoint(work / "checkpoint.pt")) is not None:
