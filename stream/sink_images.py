@@ -94,10 +94,9 @@ def _context(encoder: str, form: str, width: int, height: int, *, lossless: bool
     assert isinstance(context, VideoCodecContext)
     context.width, context.height = width, height
     context.pix_fmt = form
-    context.options = {
-        **_OPTIONS[encoder],
-        **({"lossless": "1"} if lossless and encoder == "libwebp" else {}),
-    }
+    # WebP's lossless kind is the one that is decoded to RGB
+    exact = encoder == "libwebp" and (lossless or form == "bgra")
+    context.options = {**_OPTIONS[encoder], **({"lossless": "1"} if exact else {})}
     # one image in, one image out: several threads would hold pictures back
     context.thread_count = 1
     return context
@@ -111,7 +110,8 @@ def _fitting(frame: Frame, encoder: str) -> av.VideoFrame:
     if encoder == "mjpeg" and frame.format in ("yuv420p", "yuv422p", "yuv444p") and frame.colour.full_range:
         picture = to_video_frame(frame)
         return picture.reformat(format=f"yuvj{frame.format[3:]}")
-    if frame.format in offered and (shape.kind != "yuv" or frame.format.startswith("yuvj")):
+    native = shape.kind != "yuv" or frame.format.startswith("yuvj") or encoder == "libwebp"
+    if frame.format in offered and native:
         return _stamped(to_video_frame(frame))
     swapped = {"rgb48le": "rgb48be", "rgba64le": "rgba64be", "gray16le": "gray16be"}.get(frame.format)
     if swapped in offered:
