@@ -58,7 +58,7 @@ class Copier:
     `copied` and `lost` name them in words.
     """
 
-    def __init__(self, info: SourceInfo, container: str) -> None:
+    def __init__(self, info: SourceInfo, container: str, *, streams: bool = True) -> None:
         self._info = info
         self._input: InputContainer | None = None
         self.copied: list[str] = []
@@ -68,7 +68,7 @@ class Copier:
         self._to: dict[int, Stream] = {}
         self._packets: Iterator[Packet[Stream]] = iter(())
         self._next: Packet[Stream] | None = None
-        if info.kind != "video":
+        if info.kind != "video" or not streams:
             return
         if "://" in info.path and not info.path.startswith(("http://", "https://", "file://")):
             self.lost = [f"{each} of a live address" for each in info.streams]

@@ -49,7 +49,7 @@ _KEPT = 3
 
 @dataclass(frozen=True)
 class ShotState:
-    """The last few frames that showed something, newest last, how much they changed, and glaring ones since."""
+    """The last few frames that showed something, newest last, how much they changed, glaring ones since."""
 
     recent: tuple[Thumb, ...] = ()
     usual: float = 0.0
@@ -110,7 +110,7 @@ def _small(plane: NDArray[np.generic]) -> NDArray[np.float32]:
 
 def _shows_nothing(thumb: Thumb) -> bool:
     luma = thumb[0]
-    return bool(luma.std() < _EMPTY or ((luma > 225) | (luma < 20)).mean() > 0.9)
+    return bool(luma.std() < _EMPTY or (luma > 225).mean() > 0.9 or (luma < 20).mean() > 0.97)
 
 
 def _burnt(thumb: Thumb) -> float:

@@ -17,7 +17,7 @@ from typing import BinaryIO, Protocol, Self
 
 import av
 
-from stream.encoders import CONTAINERS, DEFAULT_PRESET, DEFAULT_QUALITY, choose_encoding
+from stream.encoders import CONTAINERS, DEFAULT_PRESET, DEFAULT_QUALITY, Encoding, choose_encoding
 from stream.errors import OutputError, UsageError
 from stream.remux import Copier
 from stream.sink_images import ImageWriter
@@ -145,10 +145,12 @@ def open_sink(
     overwrite: bool = False,
     quality: float = DEFAULT_QUALITY,
     preset: str = DEFAULT_PRESET,
+    copy_streams: bool = True,
 ) -> Sink:
     """Open OUTPUT for the frames of an input; its suffix picks the container, no suffix means a folder.
 
     `lossless`: pixels as they are given, in larger files. `quality`: constant rate factor on x264's scale.
+    `copy_streams`: sound and everything else of the input goes along.
     Raises OutputError when OUTPUT is the input, is there already without `overwrite`, or cannot be written;
     UsageError for a suffix that is not known.
     """
@@ -174,7 +176,11 @@ def open_sink(
         if suffix in IMAGE_SUFFIXES:
             writer = ImageWriter(path.parent, source_info, lossless=lossless, name=part.name)
         else:
-            writer = _video_writer(part, CONTAINERS[suffix], source_info, lossless, quality, preset)
+            container = CONTAINERS[suffix]
+            encoding = choose_encoding(
+                source_info, container, lossless=lossless, quality=quality, preset=preset
+            )
+            writer = _video_writer(part, container, source_info, encoding, copy_streams)
     except (av.FFmpegError, ValueError, OSError) as error:
         lock.close()
         _remove(part)
@@ -185,10 +191,9 @@ def open_sink(
 
 
 def _video_writer(
-    part: Path, container: str, info: SourceInfo, lossless: bool, quality: float, preset: str
+    part: Path, container: str, info: SourceInfo, encoding: Encoding, copy_streams: bool
 ) -> VideoWriter:
-    encoding = choose_encoding(info, container, lossless=lossless, quality=quality, preset=preset)
-    copier = Copier(info, container)
+    copier = Copier(info, container, streams=copy_streams)
     try:
         return VideoWriter(part, container, info, encoding, copier)
     except BaseException:

@@ -93,6 +93,7 @@ def open_images(
         field_order=1,
         duration=len(chosen) / fps,
         frames=len(chosen),
+        frames_exact=True,
         images=tuple(each.name for each in chosen),
         start=start or None,
         end=end,

@@ -38,7 +38,8 @@ class SourceInfo:
     height of a sample, None where nothing is said. `range_tag`: 0 unspecified, 1 limited, 2 full.
     `field_order`: 0 unknown, 1 progressive, 2 and 4 top field first, 3 and 5 bottom field first.
     `first_pts`: the time stamp of the first picture of the whole input, in `time_base`; `start` and `end`
-    are seconds after it. `duration` (seconds) and `frames` (an estimate) are of the cut where there is one.
+    are seconds after it. `duration` (seconds) and `frames` (an estimate unless `frames_exact`) are of the cut
+    where there is one.
     `images`: file names of a folder in their order.
     """
 
@@ -61,6 +62,7 @@ class SourceInfo:
     first_pts: int = 0
     duration: Fraction | None = None
     frames: int | None = None
+    frames_exact: bool = False
     stream: int = 0
     streams: tuple[StreamInfo, ...] = ()
     images: tuple[str, ...] = ()

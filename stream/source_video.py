@@ -279,6 +279,10 @@ def _describe(
         first_pts=first_pts,
         duration=duration,
         frames=frames,
+        # a header that disagrees with itself, or an edit list that hides pictures, makes its count a guess
+        frames_exact=bool(stream.frames)
+        and duration is not None
+        and abs(stream.frames - duration * rate) < 1.5,
         stream=stream.index,
         streams=tuple(_other(each) for each in container.streams if each.index != stream.index),
         metadata=dict(stream.metadata),
@@ -323,7 +327,7 @@ def _cut(info: SourceInfo, start: Fraction | None, end: Fraction | None) -> Sour
         duration = max(until - (start or 0), Fraction(0))
         # the last tick before the end still counts, so a part of a frame is a frame
         frames = -(-duration * info.rate // 1)
-    return replace(info, start=start or None, end=end, duration=duration, frames=frames)
+    return replace(info, start=start or None, end=end, duration=duration, frames=frames, frames_exact=False)
 
 
 def _with_warnings(info: SourceInfo, deinterlace: bool) -> SourceInfo:

@@ -1,0 +1,284 @@
+"""What was done, as data: the report, the log of every frame and track, and where each pixel came from."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from fractions import Fraction
+from importlib import metadata
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+
+from configs.schema import Config
+from stream.errors import OutputError, UsageError
+from stream.sink import Sink, open_sink
+from stream.source_info import SourceInfo
+from stream.types import INVENTED, REFERENCE, SEEN, Colour, Filled, Frame, Track, Verdict
+
+if sys.platform != "win32":
+    import resource
+
+STAGES = ("wall", "decode", "perceive", "track", "judge", "fill", "encode")
+"""The keys of `Report.seconds`."""
+
+_PART_OF = {"shots": "track", "motion": "track", "plate": "fill", "hole": "fill", "inpaint": "fill"}
+
+
+@dataclass(frozen=True)
+class HoleReport:
+    """How much was replaced, all in [0, 1]: mean share of the frame, and how the replaced pixels were got."""
+
+    mean_share: float
+    seen_share: float
+    reference_share: float
+    inpainted_share: float
+
+
+@dataclass(frozen=True)
+class TrackReport:
+    """One thing that was followed and what became of it; times are of the input."""
+
+    id: int
+    label: str
+    action: str
+    relation: float | None
+    reason: str
+    first_seconds: float
+    last_seconds: float
+    frames: int
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything that is told of a run; the fields are the keys of the JSON."""
+
+    version: str
+    input: str
+    output: str
+    preset: str
+    engines: Mapping[str, Mapping[str, str]]
+    frames: int
+    duration_seconds: float
+    frames_per_second: float
+    seconds: Mapping[str, float]
+    peak_memory_bytes: int
+    look_ahead_seconds: float
+    shots: tuple[float, ...]
+    hole: HoleReport
+    tracks: tuple[TrackReport, ...]
+    streams_copied: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+    def to_json(self) -> str:
+        """The report as indented JSON; unknown numbers are null."""
+        return json.dumps(asdict(self), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+    def write(self, path: Path) -> None:
+        """Write the JSON; raises OutputError."""
+        try:
+            path.write_text(self.to_json(), encoding="utf-8")
+        except OSError as error:
+            raise _cannot(error, path) from None
+
+
+class Tally:
+    """Adds up what is done frame by frame into a report."""
+
+    def __init__(self, *, input: str, output: str, config: Config, info: SourceInfo) -> None:
+        self.frames = 0
+        self._input, self._output = input, output
+        self._config, self._info = config, info
+        self._first: Fraction | None = None
+        self._end = Fraction(0)
+        self._share = 0.0
+        self._got = np.zeros(4, np.int64)
+        self._tracks: dict[int, TrackReport] = {}
+
+    def add(self, filled: Filled) -> None:
+        """Count one finished frame."""
+        frame = filled.frame
+        self.frames += 1
+        if self._first is None:
+            self._first = frame.time
+        self._end = frame.time + (frame.duration * frame.time_base or 1 / self._info.rate)
+        got = np.bincount(filled.origin.ravel(), minlength=4)[:4]
+        got[0] = 0
+        self._got += got
+        self._share += float(got.sum()) / (frame.width * frame.height)
+        verdicts = {each.track: each for each in filled.verdicts}
+        for track in filled.tracks:
+            if track.id in verdicts:
+                self._add_track(track, verdicts[track.id], float(frame.time))
+
+    def _add_track(self, track: Track, verdict: Verdict, time: float) -> None:
+        before = self._tracks.get(track.id)
+        self._tracks[track.id] = TrackReport(
+            id=track.id,
+            label=verdict.label,
+            action=verdict.action,
+            relation=_number(verdict.relation),
+            reason=verdict.reason,
+            first_seconds=round(time, 6) if before is None else before.first_seconds,
+            last_seconds=round(time, 6),
+            frames=1 if before is None else before.frames + 1,
+        )
+
+    def report(
+        self,
+        *,
+        seconds: Mapping[str, float],
+        engines: Mapping[str, Mapping[str, str]],
+        shots: Sequence[Fraction],
+        streams_copied: Sequence[str],
+        warnings: Sequence[str],
+    ) -> Report:
+        """The finished report. `seconds` of stages without a key of their own count to those they serve."""
+        spent = dict.fromkeys(STAGES, 0.0)
+        for stage, value in seconds.items():
+            key = _PART_OF.get(stage, stage)
+            if key in spent:
+                spent[key] += value
+        look = self._config.look_ahead
+        total = max(1, int(self._got.sum()))
+        wall = spent["wall"]
+        return Report(
+            version=version(),
+            input=self._input,
+            output=self._output,
+            preset=self._config.preset,
+            engines={name: dict(engine) for name, engine in engines.items()},
+            frames=self.frames,
+            duration_seconds=_round(float(self._end - (self._first or 0))) if self.frames else 0.0,
+            frames_per_second=_round(self.frames / wall) if wall > 0 else 0.0,
+            seconds={stage: _round(value) for stage, value in spent.items()},
+            peak_memory_bytes=peak_memory(),
+            look_ahead_seconds=float(self._config.look_ahead_cap if look == "shot" else look),
+            shots=tuple(_round(float(each)) for each in shots),
+            hole=HoleReport(
+                mean_share=_round(self._share / max(1, self.frames)),
+                seen_share=_round(int(self._got[SEEN]) / total),
+                reference_share=_round(int(self._got[REFERENCE]) / total),
+                inpainted_share=_round(int(self._got[INVENTED]) / total),
+            ),
+            tracks=tuple(self._tracks[key] for key in sorted(self._tracks)),
+            streams_copied=tuple(streams_copied),
+            warnings=tuple(dict.fromkeys(warnings)),
+        )
+
+
+class Log:
+    """JSON lines, one a frame and track."""
+
+    def __init__(self, file: TextIO, path: Path) -> None:
+        self._file = file
+        self._path = path
+
+    def write(self, filled: Filled) -> None:
+        """One line for each track of this frame; raises OutputError."""
+        verdicts = {each.track: each for each in filled.verdicts}
+        try:
+            for track in filled.tracks:
+                line = _line(filled.frame, track, verdicts.get(track.id))
+                self._file.write(json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n")
+        except OSError as error:
+            raise _cannot(error, self._path) from None
+
+
+class Provenance:
+    """A grey lossless video that says of each pixel how it was got: 0 untouched to 3 invented."""
+
+    def __init__(self, sink: Sink) -> None:
+        self._sink = sink
+
+    def write(self, filled: Filled) -> None:
+        """Write one frame with the time stamp of the frame it speaks of."""
+        frame = filled.frame
+        plane = np.zeros((frame.height, frame.width), np.uint8)
+        if filled.box is not None:
+            x0, y0, x1, y1 = filled.box
+            plane[y0:y1, x0:x1] = filled.origin
+        self._sink.write(
+            replace(frame, planes=(plane,), format="gray", colour=Colour(full_range=True), interlaced=False)
+        )
+
+
+@contextmanager
+def open_log(path: Path) -> Generator[Log, None, None]:
+    """Write a log to `path`; raises OutputError."""
+    try:
+        file = path.open("w", encoding="utf-8")
+    except OSError as error:
+        raise _cannot(error, path) from None
+    with file:
+        yield Log(file, path)
+
+
+@contextmanager
+def open_provenance(
+    path: Path, info: SourceInfo, *, overwrite: bool = False
+) -> Generator[Provenance, None, None]:
+    """Write a provenance video beside the output of `info`'s cleaning; raises OutputError, UsageError."""
+    if path.suffix.lower() != ".mkv":
+        raise UsageError("provenance is written as a video that ends in .mkv", where=str(path))
+    grey = replace(
+        info, codec="ffv1", format="gray", coded_format="gray", colour=Colour(full_range=True), field_order=1
+    )
+    with open_sink(path, grey, lossless=True, overwrite=overwrite, copy_streams=False) as sink:
+        yield Provenance(sink)
+
+
+def version() -> str:
+    """The program's version."""
+    try:
+        return metadata.version("cleanplate")
+    except metadata.PackageNotFoundError:
+        return "unknown"
+
+
+def peak_memory() -> int:
+    """The most memory that this process held so far, in bytes; 0 where the system does not say."""
+    if sys.platform == "win32":
+        return 0
+    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # kilobytes everywhere but on macOS
+    return used if sys.platform == "darwin" else used * 1024
+
+
+def _line(frame: Frame, track: Track, verdict: Verdict | None) -> dict[str, Any]:
+    return {
+        "frame": frame.index,
+        "seconds": _round(float(frame.time)),
+        "track": track.id,
+        "label": track.label,
+        "box": [round(float(side), 1) for side in track.instance.box],
+        "score": _number(track.instance.score),
+        "missed": track.missed,
+        "relation": None if verdict is None else _number(verdict.relation),
+        "evidence": {
+            "fits": _number(track.fits),
+            "subject": _number(track.subject),
+            "speed": _number(track.speed),
+            "area": _number(track.area),
+            "hits": track.hits,
+        },
+        "verdict": None if verdict is None else verdict.action,
+        "reason": "" if verdict is None else verdict.reason,
+    }
+
+
+def _number(value: float) -> float | None:
+    return _round(float(value)) if math.isfinite(value) else None
+
+
+def _round(value: float) -> float:
+    return round(value, 6)
+
+
+def _cannot(error: OSError, path: Path) -> OutputError:
+    return OutputError(f"it cannot be written: {error.strerror or error}", where=str(path))
