@@ -1,4 +1,4 @@
-"""Things that belong together: who carries a bag, who rides a bicycle. They share one verdict."""
+"""Things that belong together and share one verdict: bag and bearer, rider and mount, who goes with whom."""
 
 from __future__ import annotations
 
@@ -32,6 +32,9 @@ CARRIED = frozenset(
 )
 RIDDEN = frozenset({"bicycle", "motorcycle", "horse", "elephant"})
 
+COMPANY_SECONDS = 0.6
+"""Who has kept beside the subject for so long belongs to it."""
+
 _LINK_SECONDS = 0.4
 _MOST_SECONDS = 2.0
 
@@ -42,6 +45,15 @@ class Link:
 
     owner: int
     seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Company:
+    """Who stays beside a subject: which one, since when, and how far away in pixels (x, y) it was then."""
+
+    subject: int
+    since: float
+    apart: tuple[float, float]
 
 
 def link(
@@ -71,11 +83,15 @@ def _owner(thing: Track, people: Sequence[Track]) -> int | None:
     """The person a thing goes with at this moment: they overlap as bag and bearer do, and move alike."""
     best, found = 0.0, None
     for person in people:
-        alike = abs(person.speed - thing.speed) <= 0.5 * max(person.speed, thing.speed) + 0.02
         score = _rides(thing, person) if thing.label in RIDDEN else _carries(thing, person)
-        if alike and score > best:
+        if score > best and _alike(thing, person):
             best, found = score, person.id
     return found
+
+
+def _alike(first: Track, second: Track) -> bool:
+    """Whether two things move over the background at about the same speed."""
+    return abs(first.speed - second.speed) <= 0.5 * max(first.speed, second.speed) + 0.02
 
 
 def _carries(thing: Track, person: Track) -> float:
@@ -97,6 +113,54 @@ def _rides(thing: Track, person: Track) -> float:
     on_it = ty0 < py1 and py0 < ty0 + 0.4 * (ty1 - ty0) and py1 < ty1 + 0.15 * (ty1 - ty0)
     sized = 0.25 < (px1 - px0) / max(tx1 - tx0, 1.0) < 4 or (py1 - py0) > 0.5 * (ty1 - ty0)
     return over if over >= 0.6 and on_it and sized else 0.0
+
+
+def accompany(
+    companies: Mapping[int, Company],
+    tracks: Sequence[Track],
+    subjects: set[int],
+    alike: frozenset[str],
+    time: float,
+) -> dict[int, Company]:
+    """Bring up to date who goes with which subject: near it, and keeping its distance.
+
+    Only classes `alike` may be company. Whoever changes place by a quarter of the subject's size begins anew.
+    """
+    shown = {each.id: each for each in tracks}
+    out: dict[int, Company] = {}
+    for each in tracks:
+        if each.id in subjects or each.label not in alike:
+            continue
+        old = companies.get(each.id)
+        near = [number for number in subjects if number in shown and _close(each, shown[number])]
+        if old is not None and old.subject in near:
+            subject = shown[old.subject]
+        elif near:
+            subject = min((shown[number] for number in near), key=lambda one: abs(_offset(each, one)[0]))
+            old = None
+        else:
+            continue
+        apart = _offset(each, subject)
+        box = subject.instance.box
+        limit = 0.25 * max(box[2] - box[0], 0.5 * (box[3] - box[1]))
+        kept = old is not None and max(abs(apart[0] - old.apart[0]), abs(apart[1] - old.apart[1])) <= limit
+        out[each.id] = old if old is not None and kept else Company(subject.id, time, apart)
+    return out
+
+
+def _offset(each: Track, other: Track) -> tuple[float, float]:
+    mine, its = each.instance.box, other.instance.box
+    return (mine[0] + mine[2] - its[0] - its[2]) / 2, (mine[1] + mine[3] - its[1] - its[3]) / 2
+
+
+def _close(each: Track, subject: Track) -> bool:
+    """Whether the gap between two boxes is under half the subject's width, and the thing not far behind."""
+    mine, its = each.instance.box, subject.instance.box
+    gap = max(mine[0] - its[2], its[0] - mine[2], 0.0)
+    down = max(mine[1] - its[3], its[1] - mine[3], 0.0)
+    reach = 0.5 * max(its[2] - its[0], 0.4 * (its[3] - its[1]))
+    tall = (mine[3] - mine[1]) >= 0.4 * (its[3] - its[1]) or _common(mine, its) >= 0.5 * _size(mine)
+    return gap <= reach and down <= 0.1 * (its[3] - its[1]) and tall and _alike(each, subject)
 
 
 def share(

@@ -5,7 +5,7 @@ The rules, in their order; the first that applies decides:
 1. `--remove` and `--keep` are final. A rule for one thing (`class@x,y`) is stronger than one for a class, and
    keeping is stronger than removing. A point means the thing that covers it when one first does.
 2. What is carried (bags, umbrellas, boards, balls) shares the verdict of who carries it; what is ridden
-   that of its rider.
+   that of its rider. People and animals who keep beside the subject stay with it.
 3. Things outside `min_area..max_area` stay.
 4. The subject stays (`keep_subject`): large, central and steady in the picture for most of the time, where
    steady means that it keeps its place or that the camera follows it.
@@ -38,7 +38,7 @@ from numpy.typing import NDArray
 from configs.schema import Judge as JudgeConfig
 from models.labels import STUFF_NAMES
 from stream import groups, opinions
-from stream.groups import Link
+from stream.groups import COMPANY_SECONDS, Company, Link
 from stream.opinions import ANIMATE, OWN_TRAVEL, Context, Opinion
 from stream.rules import Rule, bind, check_classes, parse_rules, wish
 from stream.types import Action, Frame, Track, Verdict
@@ -85,6 +85,7 @@ class JudgeState:
 
     memories: Mapping[int, Memory] = field(default_factory=dict)
     links: Mapping[int, Link] = field(default_factory=dict)
+    companies: Mapping[int, Company] = field(default_factory=dict)
     stuff: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
     time: float = math.nan
     bound: Mapping[int, int] = field(default_factory=dict)
@@ -134,6 +135,8 @@ def step(
     if at_once:  # a picture on its own has nothing else to confirm a thing by
         tracks = [replace(each, confirmed=True) for each in tracks]
     memories = {key: value for key, value in state.memories.items() if time - value.seen <= _FORGET_SECONDS}
+    subjects = {each.id for each in tracks if opinions.is_subject(each, config)}
+    companies = groups.accompany(state.companies, tracks, subjects, ANIMATE, time)
     scores: dict[tuple[str, tuple[str, ...]], float] = {}
     for each in tracks:
         around = opinions.context(each, tracks, present)
@@ -147,10 +150,13 @@ def step(
         memory = replace(
             _related(memory, score, pause, at_once=at_once),
             passed=memory.passed or each.travel >= OWN_TRAVEL,
-            subject=opinions.is_subject(each, config),
+            subject=each.id in subjects,
             seen=time,
         )
+        company = companies.get(each.id)
         view = _view(each, memory, around, config, frame, tracks, still=still, plain=plain)
+        if company is not None and time - company.since >= COMPANY_SECONDS and view.lean > 0:
+            view = Opinion(-1.0, "goes with what the picture is about")
         if at_once:
             memories[each.id] = _decided_now(memory, view)
         else:
@@ -158,7 +164,7 @@ def step(
     links = groups.link(state.links, tracks, pause, at_once=at_once)
     bound = bind(state.bound, rules, tracks, frame)
     verdicts = _verdicts(tracks, memories, links, rules, bound)
-    return verdicts, JudgeState(memories, links, surroundings, time, bound)
+    return verdicts, JudgeState(memories, links, companies, surroundings, time, bound)
 
 
 def forbidden(tracks: Sequence[Track], verdicts: Sequence[Verdict]) -> set[int]:

@@ -32,13 +32,18 @@ _FLOW = {"winSize": (15, 15), "maxLevel": 2, "criteria": (3, 20, 0.03)}
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """What all things of a frame share: its size, the working size (h, w), times in seconds."""
+    """What all things of a frame share: its size, the working size (h, w), times in seconds.
+
+    `step` since the last frame, `look` between the last two looks of the networks, `elapsed` since the shot
+    began.
+    """
 
     width: int
     height: int
     working: tuple[int, int]
     time: float
     step: float
+    look: float
     elapsed: float
     index: int
 

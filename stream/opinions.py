@@ -80,7 +80,8 @@ def opinion(
     if not each.confirmed:
         return Opinion(0.0, "has only just been seen")
     if is_subject(each, config):
-        how = "is what the camera follows" if passed else "is what the picture is about"
+        followed = passed and each.speed > config.pass_speed
+        how = "is what the camera follows" if followed else "is what the picture is about"
         return Opinion(-min(1.0, 0.5 + 4 * (each.subject - config.subject)), how)
     if each.label in config.passers:
         passing = _passing(each, passed, config, frame)

@@ -22,7 +22,7 @@ from stream.life import Life, Scene
 from stream.types import Frame, Instance, Motion, Perception, Track
 
 _RECENT_SECONDS = 0.4
-_TENTATIVE_SECONDS = 0.12
+_TENTATIVE_SECONDS = 0.06
 _LOST_SECONDS = 2.5
 _KNOWN_HITS = 5
 _ALIKE = 0.35
@@ -40,6 +40,7 @@ class TrackState:
     lives: tuple[Life, ...] = ()
     lost: tuple[Life, ...] = ()
     time: float = math.nan
+    looked: float = math.nan
     began: float = math.nan
     working: tuple[int, int] = (0, 0)
     grey: NDArray[np.uint8] | None = None
@@ -68,7 +69,8 @@ def step(
     time = float(frame.time)
     step = time - state.time if time > state.time else 1 / 30
     began = time if math.isnan(state.began) else state.began
-    scene = Scene(frame.width, frame.height, working, time, step, time - began, frame.index)
+    look = step if math.isnan(state.looked) else max(step, time - state.looked)
+    scene = Scene(frame.width, frame.height, working, time, step, look, time - began, frame.index)
     grey = _grey(frame, working)
     before = state.lives
     predicted, lost = _predict_all(state, motion, scene)
@@ -87,7 +89,10 @@ def step(
     lives = tuple(life.account(each, scene) for each in lives if _alive(each, scene, config))
     lives = pieces.without_doubles(lives, working)
     tracks = tuple(life.as_track(each, scene) for each in lives if _shown(each, perception))
-    return tracks, TrackState(next_id, lives, lost, time, began, working, grey, motion.corners, motion.ids)
+    looked = state.looked if perception is None else time
+    return tracks, TrackState(
+        next_id, lives, lost, time, looked, began, working, grey, motion.corners, motion.ids
+    )
 
 
 def _predict_all(
@@ -336,10 +341,12 @@ def _alive(each: Life, scene: Scene, config: TrackConfig) -> bool:
         return True
     if _inside(each, scene) < 0.15:
         return False
-    unseen = scene.time - each.seen
+    unseen = scene.time - each.seen - scene.look
     if not each.confirmed:
-        return unseen <= max(_TENTATIVE_SECONDS, 1.5 * scene.step)
-    return unseen <= config.patience_seconds * (2 if each.occluded else 1)
+        return unseen <= _TENTATIVE_SECONDS
+    # What was seen for a moment only is not waited for much longer than that.
+    known = max(_TENTATIVE_SECONDS, 0.5 * (each.seen - each.born))
+    return unseen <= min(known, config.patience_seconds) * (2 if each.occluded else 1)
 
 
 def _shown(each: Life, perception: Perception | None) -> bool:

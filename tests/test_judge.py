@@ -348,3 +348,19 @@ def test_a_track_that_went_is_forgotten_and_the_state_stays_small() -> None:
         now = [walker(index // 4, travel=1.0)]
         _, state = judge.step(state, now, STREET, Table(), TOURIST, frame_at(index * 10))
     assert len(state.memories) < 100
+
+
+def test_who_walks_with_the_subject_stays_and_who_overtakes_goes() -> None:
+    # A family followed by the camera; a stranger as near overtakes it.
+    def tracks(i: int) -> list[Track]:
+        return [
+            walker(1, x=320, size=260, subject=0.8),
+            walker(2, x=250, y=260, size=130, subject=0.3),
+            walker(3, x=60 + 12 * i, size=220, subject=0.2),
+        ]
+
+    history = run(tracks, frames=40)
+    assert history[-1][2].action == "keep"
+    assert history[-1][2].reason == "goes with what the picture is about"
+    assert history[-1][3].action == "remove"
+    assert {verdicts[3].action for verdicts in history[5:]} == {"remove"}

@@ -14,7 +14,7 @@ from stream.types import Frame, Instance, Motion, Perception, Track
 
 WIDTH, HEIGHT, RATE = 320, 180, 25
 WORKING = (90, 160)
-CONFIG = TrackConfig()
+CONFIG = TrackConfig(start=0.4)
 COLOURS = {"person": (200, 40, 40), "car": (40, 60, 200), "dog": (90, 60, 20)}
 
 Thing = tuple[str, float, float, float, float]
@@ -132,11 +132,11 @@ def test_a_thing_that_left_is_given_up_after_its_patience() -> None:
     patient = TrackConfig(patience_seconds=0.4)
     history = follow(
         40,
-        lambda i: [("person", 160, 100, 24, 70)] if i < 10 else [],
+        lambda i: [("person", 160, 100, 24, 70)] if i < 24 else [],
         config=patient,
     )
-    assert history[10 + 8]
-    assert not history[10 + 11]
+    assert history[24 + 8]
+    assert not history[24 + 12]
 
 
 def test_found_again_behind_a_wall_it_has_its_old_id() -> None:
