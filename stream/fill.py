@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
+import cv2
 import numpy as np
 
 from configs.schema import Config
-from stream import paint, planes, vote
+from stream import paint, planes, surround, vote
+from stream.arrays import u8
 from stream.boxes import Box, parts
 from stream.crops import Inpaint
-from stream.plate import Plate
+from stream.hole import bounds
+from stream.plate import Memory, Plate
 from stream.types import INVENTED, SEEN, UNTOUCHED, Filled, Frame, Hole, Motion
 
 __all__ = ["Inpaint", "fill"]
@@ -36,6 +39,16 @@ def fill(
         empty = np.zeros((0, 0), np.uint8)
         return Filled(frame, empty, None, (), (), frame), replace(plate, paint=None)
     ids = frozenset(forbidden) | frozenset(hole.tracks)
+    memory = next((m for m in plate.memories if m.index == frame.index), None)
+    scene = None if memory is None else surround.background(plate, memory)
+    if memory is not None and scene is not None:
+        # Known better now than when this frame was first asked to be a source: more has been seen since.
+        plate.differences[memory.index] = surround.differ(memory, scene)
+        for key in [k for k in plate.covers if k[0] == memory.index]:
+            del plate.covers[key]
+        if config.hole.shadow:
+            hole = attach(hole, frame, memory, plate.differences[memory.index], config)
+    assert hole.box is not None
     x0, y0, x1, y1 = hole.box
     patch = frame.rgb[y0:y1, x0:x1].copy()
     wanted = (hole.alpha[y0:y1, x0:x1] > 0).astype(np.uint8)
@@ -43,7 +56,7 @@ def fill(
     used: set[int] = set()
     for part in parts(wanted, max(8, round(0.05 * frame.height))):
         around = _widened(part, hole.box, frame)
-        found = vote.recall(frame, hole, plate, motion, ids, around, config.plate)
+        found = vote.recall(frame, hole, plate, motion, ids, around, config.plate, scene)
         if found is None:
             continue
         used.update(found.sources)
@@ -62,6 +75,30 @@ def fill(
     return Filled(done, origin, hole.box, (), (), frame), replace(
         plate, paint=next_paint, used=tuple(sorted(used))
     )
+
+
+def attach(hole: Hole, frame: Frame, memory: Memory, difference: surround.Difference, config: Config) -> Hole:
+    """Grow the hole by what its things drag along: their shadows, and parts that their masks left out.
+
+    The user's own masks (a hole without tracks) are grown by shadows alone.
+    """
+    core = u8(cv2.resize(hole.alpha, memory.half.shape[1::-1], interpolation=cv2.INTER_AREA) > 100)
+    others = ((memory.labels > 0) & ~np.isin(memory.labels, hole.tracks)).astype(np.uint8)
+    drags = surround.attached(difference, core.view(np.uint8), others)
+    # Smooth, but never beyond where it is surely dark.
+    more = u8(cv2.min(cv2.GaussianBlur(drags.shadow, (0, 0), 1.0), (drags.shadow > 0) * np.uint8(255)))
+    if hole.tracks and drags.parts.any():
+        soft = max(0.8, 0.5 * config.hole.soft * memory.half.shape[0])
+        reach = max(1, round(config.hole.dilate * memory.half.shape[0]))
+        parts_grown = cv2.dilate(drags.parts, np.ones((2 * reach + 1, 2 * reach + 1), np.uint8))
+        more = u8(cv2.max(more, cv2.GaussianBlur(parts_grown * np.uint8(255), (0, 0), soft)))
+    if not more.any():
+        return hole
+    size = frame.width, frame.height
+    wide = np.asarray(cv2.resize(more, size, interpolation=cv2.INTER_LINEAR))
+    wide = np.where(wide < 48, 0, wide).astype(np.uint8)
+    alpha = u8(cv2.max(hole.alpha, wide))
+    return Hole(alpha, bounds(alpha > 0), hole.tracks)
 
 
 def _widened(part: Box, box: Box, frame: Frame) -> Box:

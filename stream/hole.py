@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from configs.schema import Hole as HoleConfig
 from stream.boxes import Box
-from stream.plate import Plate
 from stream.types import Frame, Hole, Instance, Mask, Motion, Track, Verdict
 
 
@@ -44,7 +43,6 @@ def make_hole(
     verdicts: Sequence[Verdict],
     motion: Motion,
     config: HoleConfig,
-    plate: Plate | None = None,
 ) -> Hole:
     """Build the hole of all removed tracks of one frame.
 

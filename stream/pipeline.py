@@ -298,7 +298,7 @@ class Filling:
             if seen.mask is not None:
                 wanted = hole.from_mask(seen.mask)
             else:
-                wanted = hole.make_hole(frame, seen.tracks, verdicts, seen.motion, self._config.hole, known)
+                wanted = hole.make_hole(frame, seen.tracks, verdicts, seen.motion, self._config.hole)
         if wanted.box is None:
             return Filled(frame, np.zeros((0, 0), np.uint8), None, verdicts, seen.tracks, frame)
         with self._clock.time("fill"):

@@ -6,9 +6,8 @@ as background is decided at that moment, from the label maps.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import cv2
 import numpy as np
@@ -20,6 +19,9 @@ from stream import motion as camera
 from stream.arrays import u8
 from stream.geometry import Homography
 from stream.types import Frame, Image, Mask, Motion
+
+if TYPE_CHECKING:
+    from stream.surround import Difference
 
 Labels = NDArray[np.uint16]
 """h x w at working resolution: 0 where there is nothing, else the id of the track that covers the pixel."""
@@ -47,8 +49,8 @@ class View:
 class Memory:
     """One remembered frame.
 
-    `small` is the frame averaged over 8 x 8 pixels, uint8 RGB; `grey` the frame at the size at which sources
-    are compared (`vote_size`), uint8. `masked`: uint8 like `labels`, 1 where the
+    `small` is the frame averaged over 8 x 8 pixels, uint8 RGB; `half` and `grey` the frame at the size at
+    which sources are compared (`vote_size`), uint8. `masked`: uint8 like `labels`, 1 where the
     user's own mask says that the background cannot be seen; None without one.
     """
 
@@ -58,6 +60,7 @@ class Memory:
     labels: Labels
     masked: NDArray[np.uint8] | None
     small: Image
+    half: Image
     grey: NDArray[np.uint8]
 
     @property
@@ -81,7 +84,7 @@ class Paint:
 
 @dataclass(frozen=True)
 class Plate:
-    """What has been seen in a shot. `observe` gives the next one; the cache alone is shared and changes.
+    """What has been seen in a shot. `observe` gives the next one; the two caches alone are shared and change.
 
     `look_ahead`: seconds by which observing runs ahead of filling. `trust` in [0, 1]: how far memories from
     long ago can be aligned; low in deep scenes. `paint` and `used` (indices of the frames that served last)
@@ -96,9 +99,10 @@ class Plate:
     trust: float = 1.0
     paint: Paint | None = None
     used: tuple[int, ...] = ()
-    blocked_cache: dict[tuple[int, frozenset[int]], tuple[NDArray[np.uint8], NDArray[np.uint8]]] = field(
+    covers: dict[tuple[int, frozenset[int]], tuple[NDArray[np.uint8], NDArray[np.uint8]]] = field(
         default_factory=dict
     )
+    differences: dict[int, Difference] = field(default_factory=dict)
 
     def view(self, index: int) -> View | None:
         """How the camera stood in frame `index`, None when it was not observed in this shot."""
@@ -131,10 +135,8 @@ def observe(plate: Plate, frame: Frame, motion: Motion, labels: Labels, mask: Ma
     size = (max(1, frame.width // 8), max(1, frame.height // 8))
     small = cv2.resize(frame.rgb, size, interpolation=cv2.INTER_AREA)
     masked = None if mask is None else shrunk(mask, labels.shape)
-    grey = cv2.cvtColor(
-        cv2.resize(frame.rgb, vote_size(frame.width, frame.height), interpolation=cv2.INTER_AREA),
-        cv2.COLOR_RGB2GRAY,
-    )
+    half = cv2.resize(frame.rgb, vote_size(frame.width, frame.height), interpolation=cv2.INTER_AREA)
+    grey = cv2.cvtColor(half, cv2.COLOR_RGB2GRAY)
     memory = Memory(
         view,
         float(frame.time),
@@ -142,13 +144,16 @@ def observe(plate: Plate, frame: Frame, motion: Motion, labels: Labels, mask: Ma
         labels,
         masked,
         u8(small),
+        u8(half),
         u8(grey),
     )
     trust = float(np.clip((motion.confidence - 0.85) / 0.12, 0.0, 1.0))
     memories = _thin((*plate.memories, memory), plate)
     kept = {m.index for m in memories}
-    for key in [k for k in plate.blocked_cache if k[0] not in kept]:
-        del plate.blocked_cache[key]
+    for key in [k for k in plate.covers if k[0] not in kept]:
+        del plate.covers[key]
+    for index in [k for k in plate.differences if k not in kept]:
+        del plate.differences[index]
     return replace(plate, memories=memories, views=(*plate.views, view)[-_VIEWS:], trust=trust)
 
 
@@ -168,55 +173,12 @@ def relate(a: View, b: View, near: bool = False, direct: bool = True) -> Homogra
     return chain if found is None else found
 
 
-def blocked(plate: Plate, memory: Memory, forbidden: Iterable[int]) -> NDArray[np.uint8]:
-    """Pixels of a memory that must not be used, 0 or 1 at its labels' resolution, grown against soft rims."""
-    return _covers(plate, memory, frozenset(forbidden))[0]
-
-
-def usable(plate: Plate, memory: Memory, forbidden: Iterable[int]) -> NDArray[np.uint8]:
-    """Pixels of `memory.small` fit to compare brightness: not blocked, neither black nor clipped; 0 or 1."""
-    return _covers(plate, memory, frozenset(forbidden))[1]
-
-
-def _covers(
-    plate: Plate, memory: Memory, forbidden: frozenset[int]
-) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    key = (memory.index, forbidden)
-    known = plate.blocked_cache.get(key)
-    if known is None:
-        cover = select(memory.labels, forbidden)
-        if memory.masked is not None:
-            cover = cover | memory.masked
-        cover = grown(cover)
-        small = memory.small
-        away = cv2.resize(cover * np.uint8(255), small.shape[1::-1], interpolation=cv2.INTER_AREA) == 0
-        away &= cv2.inRange(small, (13, 13, 13), (244, 244, 244)) > 0
-        known = plate.blocked_cache[key] = cover, away.astype(np.uint8)
-    return known
-
-
-def select(labels: Labels, ids: Collection[int]) -> NDArray[np.uint8]:
-    """1 where the label is among `ids`, else 0."""
-    table = np.zeros(int(labels.max()) + 1, np.uint8)
-    for i in ids:
-        if 0 < i < len(table):
-            table[i] = 1
-    return u8(table[labels])
-
-
 def shrunk(mask: Mask, shape: tuple[int, ...]) -> NDArray[np.uint8]:
     """A mask at another size, 1 wherever any of it is set."""
     raw = mask.astype(np.uint8) * np.uint8(255)
     if raw.shape != shape[:2]:
         raw = u8(cv2.resize(raw, shape[1::-1], interpolation=cv2.INTER_AREA))
     return (raw > 0).astype(np.uint8)
-
-
-def grown(mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Grow a mask by 4 pixels at 360 lines: soft borders and motion blur are never background."""
-    r = max(1, round(4 * mask.shape[0] / 360))
-    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * r + 1, 2 * r + 1))
-    return u8(cv2.dilate(mask, kernel))
 
 
 def vote_size(width: int, height: int) -> tuple[int, int]:
@@ -255,6 +217,6 @@ def _thin(memories: tuple[Memory, ...], plate: Plate) -> tuple[Memory, ...]:
     return tuple(out)
 
 
-def scale_to(labels_shape: tuple[int, ...], width: int, height: int) -> Homography:
-    """The map from frame pixels to a label map's pixels."""
-    return geometry.scaling(labels_shape[1] / width, labels_shape[0] / height)
+def scale_to(shape: tuple[int, ...], width: int, height: int) -> Homography:
+    """The map from frame pixels to those of a copy of the frame with another shape."""
+    return geometry.scaling(shape[1] / width, shape[0] / height)

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from stream import geometry
 from stream.arrays import Float, f32, u8
 from stream.boxes import Box
+from stream.covers import blocked, usable
 from stream.geometry import Homography
-from stream.plate import Memory, Plate, View, blocked, relate, scale_to, usable
+from stream.plate import Memory, Plate, View, relate, scale_to
 from stream.types import Frame, Image
 
 

@@ -18,13 +18,17 @@ from stream import geometry
 from stream import sources as choosing
 from stream.arrays import Float, f32, u8
 from stream.boxes import Box
-from stream.plate import Memory, Plate, View, vote_size
+from stream.plate import Memory, Plate, View, scale_to, vote_size
 from stream.sources import Area, Source
+from stream.surround import Background
 from stream.types import Frame, Hole, Image, Motion
 
 _AGREE = 14.0
 _FLOOR = 1e-30
 _LIKE = np.exp(-np.square(np.arange(256)) / (2 * _AGREE * _AGREE)).astype(np.float32)
+
+
+_UNUSUAL = (0.02 + 0.98 * np.exp(-np.square(np.arange(256) / 20.0))).astype(np.float32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +62,12 @@ def recall(
     forbidden: frozenset[int],
     box: Box,
     config: PlateConfig,
+    scene: Background | None = None,
 ) -> Recall | None:
-    """Ask the memory what was behind the hole's pixels in `box`; None when it knows nothing."""
+    """Ask the memory what was behind the hole's pixels in `box`; None when it knows nothing.
+
+    `scene`: what the background looks like at other times; sources that contradict it show a passer-by.
+    """
     view = plate.view(motion.index)
     current = next((m for m in plate.memories if m.index == motion.index), None)
     if view is None or current is None:
@@ -75,12 +83,13 @@ def recall(
     ring = _ring(hole, box, area, unit)
     layers = (False, True) if _two_layers(view, chosen) else (False,)
     ballots = []
+    usual = None if scene is None else _usual(scene, area, frame)
     for near in layers:
         seen = [choosing.glimpse(plate, m, view, frame, current, area, forbidden, near) for m in chosen]
         kept = [source for source in seen if source is not None]
         if kept:
             grey = _frame_grey(current, area, frame)
-            ballots.append(_ballot(kept, plate.trust, float(frame.time), grey, ring, unit))
+            ballots.append(_ballot(kept, plate.trust, float(frame.time), grey, ring, unit, usual))
     if not ballots:
         return None
     if len(ballots) == 2:
@@ -97,6 +106,15 @@ def area_of(box: Box, frame: Frame) -> Area:
     size = max(1, round((box[2] - box[0]) * fx)), max(1, round((box[3] - box[1]) * fy))
     fx, fy = size[0] / (box[2] - box[0]), size[1] / (box[3] - box[1])
     return Area(box, geometry.scaling(fx, fy) @ geometry.shifting(-box[0], -box[1]), size)
+
+
+def _usual(scene: Background, area: Area, frame: Frame) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """The background's grey in an area, and 255 where it is sure."""
+    into = area.of_frame @ np.linalg.inv(scale_to(scene.sure.shape, frame.width, frame.height))
+    grey = cv2.cvtColor(scene.rgb, cv2.COLOR_RGB2GRAY)
+    grey = cv2.warpPerspective(grey, into, area.size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    sure = cv2.warpPerspective(scene.sure * np.uint8(255), into, area.size, flags=cv2.INTER_NEAREST)
+    return u8(grey), u8(sure)
 
 
 def _two_layers(view: View, chosen: Sequence[Memory]) -> bool:
@@ -131,14 +149,18 @@ def _ballot(
     grey: NDArray[np.uint8],
     ring: NDArray[np.uint8],
     unit: float,
+    usual: tuple[NDArray[np.uint8], NDArray[np.uint8]] | None,
 ) -> Ballot:
-    """Weigh sources by nearness in time and agreement at the rim, then vote."""
+    """Weigh sources by nearness in time, agreement at the rim and with what is usual there, then vote."""
     tau = 2.0 + 16.0 * trust
     weights: list[Float] = []
     for source in sources:
         error = choosing.rim_error(source, grey, ring, 16 * unit)
         nearness = np.exp(-choosing.steps(source.memory.seconds, seconds) / tau)
         weight = cv2.exp(error * np.float32(-1 / 8))
+        if usual is not None:
+            apart = cv2.bitwise_and(cv2.absdiff(source.grey, usual[0]), usual[1])
+            weight = cv2.multiply(weight, cv2.LUT(apart, _UNUSUAL))
         weights.append(f32(cv2.multiply(weight, source.valid, scale=float(nearness), dtype=cv2.CV_32F)))
     return tally(sources, weights, grey, ring, unit)
 

@@ -1,0 +1,65 @@
+"""Which pixels of a remembered frame are no background: things, their rims, what they drag along."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+
+import cv2
+import numpy as np
+
+from stream import surround
+from stream.arrays import Bytes, u8
+from stream.plate import Labels, Memory, Plate
+
+_SHADED = 40
+
+
+def blocked(plate: Plate, memory: Memory, forbidden: Iterable[int]) -> Bytes:
+    """Pixels of a memory that must not be used, 0 or 1 at its labels' resolution."""
+    return _covers(plate, memory, frozenset(forbidden))[0]
+
+
+def usable(plate: Plate, memory: Memory, forbidden: Iterable[int]) -> Bytes:
+    """Pixels of `memory.small` fit to compare brightness: not blocked, neither black nor clipped; 0 or 1."""
+    return _covers(plate, memory, frozenset(forbidden))[1]
+
+
+def _covers(plate: Plate, memory: Memory, forbidden: frozenset[int]) -> tuple[Bytes, Bytes]:
+    key = (memory.index, forbidden)
+    known = plate.covers.get(key)
+    if known is None:
+        cover = select(memory.labels, forbidden)
+        if memory.masked is not None:
+            cover = cover | memory.masked
+        difference = surround.compare(plate, memory)
+        others = ((memory.labels > 0) & (cover == 0)).astype(np.uint8)
+        drags = surround.attached(difference, cover, others)
+        cover = grown(cover)
+        more = drags.parts | (drags.shadow > _SHADED)
+        if more.any():
+            shape = cover.shape
+            cover = cover | grown(surround.fit(more, shape))
+        small = memory.small
+        away = cv2.resize(cover * np.uint8(255), small.shape[1::-1], interpolation=cv2.INTER_AREA) == 0
+        away &= cv2.inRange(small, (13, 13, 13), (244, 244, 244)) > 0
+        known = cover, away.astype(np.uint8)
+        # Not kept while too little has been seen to tell what the things drag along.
+        if memory.index in plate.differences:
+            plate.covers[key] = known
+    return known
+
+
+def select(labels: Labels, ids: Collection[int]) -> Bytes:
+    """1 where the label is among `ids`, else 0."""
+    table = np.zeros(int(labels.max()) + 1, np.uint8)
+    for i in ids:
+        if 0 < i < len(table):
+            table[i] = 1
+    return u8(table[labels])
+
+
+def grown(mask: Bytes) -> Bytes:
+    """Grow a mask by 4 pixels at 360 lines: soft borders and motion blur are never background."""
+    r = max(1, round(4 * mask.shape[0] / 360))
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * r + 1, 2 * r + 1))
+    return u8(cv2.dilate(mask, kernel))

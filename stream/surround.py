@@ -1,0 +1,263 @@
+"""What a thing drags along that its mask leaves out: a leg, a bag, a wheel, and the shadow it casts.
+
+Both are found against the background as it looks at other times: leftovers differ from it strongly, shadows
+are darker with the same chromaticity, and both touch the thing. They are neither background for other frames
+nor to be left behind when the thing goes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from stream import geometry
+from stream.arrays import Bytes, Float, f32, u8
+from stream.plate import Memory, Plate, relate, scale_to
+
+_FAR = (10, 14, 19, 25, 32, 40, 50, 64, 80, 100, 130, 160)
+_SOURCES = 6
+_LIKE = np.exp(-np.square(np.arange(256)) / (2 * 12.0 * 12.0)).astype(np.float32)
+
+
+@dataclass(frozen=True, slots=True)
+class Background:
+    """The scene without things at one frame: uint8 RGB at the size at which sources are compared, and where
+    enough other frames agree on it (uint8 0 or 1)."""
+
+    rgb: Bytes
+    sure: Bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """A remembered frame against the background, at the size at which sources are compared.
+
+    `strange`: uint8 0 or 1, pixels that cannot be the background. `dark`: uint8, 255 where it is surely in
+    shadow, falling to 0 at the soft border, 0 where it is lit or not known. `dimmer`: 0 or 1, darker than the
+    background at all.
+    """
+
+    strange: Bytes
+    dark: Bytes
+    dimmer: Bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Attached:
+    """What belongs to certain things beyond their masks: `parts` uint8 0 or 1, `shadow` uint8 0..255."""
+
+    parts: Bytes
+    shadow: Bytes
+
+
+def compare(plate: Plate, memory: Memory) -> Difference:
+    """Hold a remembered frame against the background as other times show it."""
+    known = plate.differences.get(memory.index)
+    if known is None:
+        found = background(plate, memory)
+        if found is None:
+            nothing = np.zeros(memory.half.shape[:2], np.uint8)
+            return Difference(nothing, nothing, nothing)
+        known = plate.differences[memory.index] = differ(memory, found)
+    return known
+
+
+def attached(difference: Difference, core: Bytes, others: Bytes) -> Attached:
+    """What of a difference touches the things of `core` and is not covered by `others` (uint8 0 or 1).
+
+    Regions much larger than the things themselves are changes of the scene and left alone.
+    """
+    shape = difference.strange.shape
+    unit = shape[0] / 180.0
+    core, others = fit(core, shape), fit(others, shape)
+    nothing = np.zeros(shape, np.uint8)
+    if not core.any() or not (difference.strange.any() or difference.dark.any()):
+        return Attached(nothing, nothing)
+    seeds = _grown(core, 3 * unit)
+    free = u8((1 - seeds) & (1 - others))
+    area = int(np.count_nonzero(core))
+    reach = _grown(core, max(4.0, 0.45 * np.sqrt(area)))
+    parts = _touching(difference.strange & free & reach, seeds)
+    parts = nothing if np.count_nonzero(parts) > 0.6 * area + 20 else parts
+    both = _grown(seeds | parts, 1.0)
+    wide = _grown(core, max(6.0, 1.6 * np.sqrt(area)))
+    shade = _touching((difference.dark > 60).astype(np.uint8) & free & wide, both)
+    if np.count_nonzero(shade) > 2.0 * area + 40:
+        shade = nothing
+    if not shade.any():
+        return Attached(parts, nothing)
+    # Pixels amid the shadow, or between it and the thing, are in shadow too: there the thing's own colour
+    # bleeds into the comparison.
+    r = max(2, round(5 * unit))
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * r + 1, 2 * r + 1))
+    amid = (
+        u8(cv2.morphologyEx(shade | core, cv2.MORPH_CLOSE, kernel))
+        & (1 - core)
+        & (1 - others)
+        & difference.dimmer
+    )
+    near = _grown(shade, 3 * unit) & (1 - others)
+    return Attached(parts, u8(cv2.max(difference.dark * near, amid * np.uint8(255))))
+
+
+def differ(memory: Memory, found: Background) -> Difference:
+    """Hold a remembered frame against a background found for it."""
+    shape = memory.half.shape[:2]
+    nothing = np.zeros(shape, np.uint8)
+    empty = Difference(nothing, nothing, nothing)
+    background, sure = found.rgb, found.sure
+    picture = memory.half
+    things = fit((memory.labels > 0).astype(np.uint8), shape)
+    if memory.masked is not None:
+        things |= fit(memory.masked, shape)
+    open_ground = (sure > 0) & (_grown(things, 6 * shape[0] / 180) == 0)
+    if np.count_nonzero(open_ground) < 200:
+        return empty
+    low, high = cv2.erode(background, np.ones((3, 3))), cv2.dilate(background, np.ones((3, 3)))
+    apart = cv2.max(cv2.subtract(picture, high), cv2.subtract(low, picture))
+    r, g, b = cv2.split(apart)
+    most = cv2.max(cv2.max(r, g), b)
+    # What open ground shows anyway (noise, misalignment, leaves) is no sign of a thing.
+    usual = float(np.percentile(most[open_ground], 97))
+    if usual > 40:
+        return empty
+    strange = u8((cv2.GaussianBlur(most, (0, 0), 0.8) > max(16.0, 2.0 * usual + 6)).astype(np.uint8) & sure)
+    strange = u8(cv2.morphologyEx(strange, cv2.MORPH_CLOSE, np.ones((3, 3), np.uint8)))
+    grey, lit = (cv2.medianBlur(u8(cv2.cvtColor(p, cv2.COLOR_RGB2GRAY)), 3) for p in (picture, background))
+    dimmer = u8(cv2.compare(grey, cv2.convertScaleAbs(lit, alpha=0.94), cv2.CMP_LT)) & sure
+    return Difference(strange, _darkness(picture, background, sure, open_ground), u8(dimmer & 1))
+
+
+def _darkness(picture: Bytes, background: Bytes, sure: Bytes, open_ground: Bytes) -> Bytes:
+    """How surely a pixel is the background in shadow: darker, of the same chromaticity, smoothly so."""
+    p = cv2.GaussianBlur(picture, (0, 0), 1.2).astype(np.float32) + np.float32(3)
+    q = cv2.GaussianBlur(background, (0, 0), 1.2).astype(np.float32) + np.float32(3)
+    ratio = cv2.transform(p, np.array([[0.3, 0.59, 0.11]], np.float32)) / cv2.transform(
+        q, np.array([[0.3, 0.59, 0.11]], np.float32)
+    )
+    tint = p / np.maximum(p.sum(2, keepdims=True), 1) - q / np.maximum(q.sum(2, keepdims=True), 1)
+    grey_tint = np.abs(tint).max(2)
+    same = (grey_tint < 0.035) & (ratio > 0.3) & (sure > 0)
+    # The soft edge begins well inside the penumbra: pixels that only might be in shadow stay untouched.
+    spread = float(np.percentile(np.abs(ratio[open_ground > 0] - 1), 90))
+    if spread > 0.12:
+        return np.zeros(picture.shape[:2], np.uint8)
+    edge = 1 - max(0.045, 2.0 * spread)
+    soft = np.clip((edge - ratio) / 0.06, 0, 1)
+    return np.where(same, soft * 255, 0).astype(np.uint8)
+
+
+def background(plate: Plate, memory: Memory) -> Background | None:
+    """The scene as frames show it that are far enough away in time for things to have gone on.
+
+    None when too few are known or the scene is too deep to align them.
+    """
+    chosen = _distant(plate, memory)
+    if len(chosen) < 3:
+        return None
+    shape = memory.half.shape[:2]
+    size = shape[1], shape[0]
+    height, width = memory.rgb.shape[:2]
+    to_half = scale_to(shape, width, height)
+    pictures, weights = [], []
+    for other in chosen:
+        hidden = _grown(_things(other, shape), 2.0)
+        if other.view.pose == memory.view.pose:
+            picture, clear = other.half, u8(1 - hidden)
+        else:
+            into = to_half @ relate(other.view, memory.view) @ np.linalg.inv(to_half)
+            if not geometry.plausible(into, *size, most=0.8):
+                continue
+            picture = u8(cv2.warpPerspective(other.half, into, size, flags=cv2.INTER_LINEAR))
+            clear = u8(cv2.warpPerspective(1 - hidden, into, size, flags=cv2.INTER_NEAREST))
+        pictures.append(_exposed(picture, clear, memory, shape))
+        weights.append(clear)
+    if len(pictures) < 3:
+        return None
+    greys = [u8(cv2.cvtColor(p, cv2.COLOR_RGB2GRAY)) for p in pictures]
+    support: list[Float] = [w.astype(np.float32) for w in weights]
+    for i in range(len(greys)):
+        for j in range(i + 1, len(greys)):
+            like = f32(cv2.LUT(cv2.absdiff(greys[i], greys[j]), _LIKE))
+            support[i] += like * weights[j]
+            support[j] += like * weights[i]
+    best, answer = np.zeros(shape, np.float32), pictures[0].copy()
+    count = np.zeros(shape, np.uint8)
+    for picture, weight, backing in zip(pictures, weights, support, strict=True):
+        backing *= weight
+        better = cv2.compare(backing, best, cv2.CMP_GT)
+        cv2.copyTo(backing, better, best)
+        cv2.copyTo(picture, better, answer)
+        count += weight
+    sure = ((count >= 3) & (best > 0.6 * count)).astype(np.uint8)
+    return Background(answer, sure)
+
+
+def _distant(plate: Plate, memory: Memory) -> list[Memory]:
+    """Memories at least ten frames away on both sides, those seen from the same place first."""
+    same = [m for m in plate.memories if m.view.pose == memory.view.pose]
+    pool = same if len(same) >= 16 else list(plate.memories)
+    if pool is not same and plate.trust < 0.3:
+        return []
+    chosen: dict[int, Memory] = {}
+    for offset in _FAR:
+        for sign in (-1, 1):
+            wanted = memory.index + sign * offset
+            nearest = min(pool, key=lambda m: abs(m.index - wanted))
+            if abs(nearest.index - wanted) <= max(2, offset // 5):
+                chosen[nearest.index] = nearest
+        if len(chosen) >= _SOURCES:
+            break
+    return list(chosen.values())[:_SOURCES]
+
+
+def _exposed(picture: Bytes, clear: Bytes, memory: Memory, shape: tuple[int, ...]) -> Bytes:
+    """A picture at the exposure of `memory`, by the means of what both see of the background."""
+    both = u8(clear & (1 - _things(memory, shape)))
+    if np.count_nonzero(both) < 200:
+        return picture
+    have, want = cv2.mean(picture, both)[:3], cv2.mean(memory.half, both)[:3]
+    gains = [min(1.6, max(0.6, w / max(h, 1.0))) for h, w in zip(have, want, strict=True)]
+    if max(abs(g - 1) for g in gains) < 0.01:
+        return picture
+    return u8(
+        cv2.convertScaleAbs(cv2.transform(picture.astype(np.float32), np.diag(gains).astype(np.float32)))
+    )
+
+
+def _things(memory: Memory, shape: tuple[int, ...]) -> Bytes:
+    things = fit((memory.labels > 0).astype(np.uint8), shape)
+    if memory.masked is not None:
+        things = things | fit(memory.masked, shape)
+    return things
+
+
+def fit(mask: Bytes, shape: tuple[int, ...]) -> Bytes:
+    """A 0/1 mask at another size, 1 wherever any of it was."""
+    if mask.shape == shape[:2]:
+        return mask
+    how = cv2.INTER_AREA if mask.shape[0] > shape[0] else cv2.INTER_LINEAR
+    return u8(
+        (np.asarray(cv2.resize(mask * np.uint8(255), shape[1::-1], interpolation=how)) > 60).astype(np.uint8)
+    )
+
+
+def _grown(mask: Bytes, reach: float) -> Bytes:
+    r = max(1, round(reach))
+    if r <= 6:
+        return u8(cv2.dilate(mask, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * r + 1, 2 * r + 1))))
+    return (cv2.distanceTransform(u8(1 - mask), cv2.DIST_L2, 3) <= r).astype(np.uint8)
+
+
+def _touching(candidates: Bytes, seeds: Bytes) -> Bytes:
+    """The pieces of `candidates` that touch `seeds`, specks apart."""
+    opened = u8(cv2.morphologyEx(candidates, cv2.MORPH_OPEN, np.ones((2, 2), np.uint8)))
+    count, labels = cv2.connectedComponents(opened | seeds, connectivity=8)
+    if count <= 1:
+        return np.zeros_like(candidates)
+    keep = np.zeros(count, np.uint8)
+    keep[np.unique(labels[seeds > 0])] = 1
+    keep[0] = 0
+    return u8(keep[labels] & (1 - seeds))
