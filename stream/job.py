@@ -77,7 +77,7 @@ def clean(
         masks = stack.enter_context(open_masks(job.masks, info)) if job.masks else None
         sink = stack.enter_context(open_sink(output, info, lossless=job.lossless, overwrite=job.overwrite))
         log = stack.enter_context(open_log(job.log)) if job.log else None
-        provenance = stack.enter_context(open_provenance(job.provenance, info)) if job.provenance else None
+        provenance = stack.enter_context(open_provenance(job.provenance, info, overwrite=job.overwrite)) if job.provenance else None
         networks = perceive.open_networks(config, info.width, info.height, info.rotation)
         relation = judge.open_relation(config.judge)
         analysis = pipeline.Analysis(config, networks, relation, clock, still=info.kind == "image")
@@ -114,6 +114,7 @@ def clean(
             shots=analysis.cuts,
             streams_copied=sink.streams_copied,
             warnings=(*info.warnings, *source.warnings, *sink.warnings),
+            partial=source.damaged,
         )
 
 

@@ -56,7 +56,10 @@ class TrackReport:
 
 @dataclass(frozen=True)
 class Report:
-    """Everything that is told of a run; the fields are the keys of the JSON."""
+    """Everything that is told of a run; the fields are the keys of the JSON.
+
+    `partial`: the input was damaged, and what could be read of it was written.
+    """
 
     version: str
     input: str
@@ -74,6 +77,7 @@ class Report:
     tracks: tuple[TrackReport, ...]
     streams_copied: tuple[str, ...]
     warnings: tuple[str, ...]
+    partial: bool = False
 
     def to_json(self) -> str:
         """The report as indented JSON; unknown numbers are null."""
@@ -137,6 +141,7 @@ class Tally:
         shots: Sequence[Fraction],
         streams_copied: Sequence[str],
         warnings: Sequence[str],
+        partial: bool = False,
     ) -> Report:
         """The finished report. `seconds` of stages without a key of their own count to those they serve."""
         spent = dict.fromkeys(STAGES, 0.0)
@@ -169,6 +174,7 @@ class Tally:
             tracks=tuple(self._tracks[key] for key in sorted(self._tracks)),
             streams_copied=tuple(streams_copied),
             warnings=tuple(dict.fromkeys(warnings)),
+            partial=partial,
         )
 
 

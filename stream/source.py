@@ -31,12 +31,14 @@ class Source:
         warnings: list[str],
         close: Callable[[], None],
         again: Callable[[], Source],
+        damaged: Callable[[], bool],
     ) -> None:
         self.info = info
         self.warnings = warnings
         self._frames = frames
         self._close = close
         self._again = again
+        self._damaged = damaged
         self._closed = False
 
     def __iter__(self) -> Self:
@@ -61,6 +63,11 @@ class Source:
             self._closed = True
             self._frames.close()
             self._close()
+
+    @property
+    def damaged(self) -> bool:
+        """Whether something of the input could not be read so far."""
+        return self._damaged()
 
     def reopen(self) -> Source:
         """The same input from its first frame again, independent of this source."""
@@ -102,7 +109,7 @@ def open_source(
             opened = open_images(place, [place], "image", Fraction(fps), start, end)
         else:
             opened = open_video(place, start=start, end=end, deinterlace=deinterlace)
-    return Source(opened.info, opened.frames, opened.warnings, opened.close, again)
+    return Source(opened.info, opened.frames, opened.warnings, opened.close, again, opened.damaged)
 
 
 def _seconds(value: Fraction | None) -> str:

@@ -35,6 +35,7 @@ class Opened:
     frames: Generator[Frame, None, None]
     warnings: list[str]
     close: Callable[[], None]
+    damaged: Callable[[], bool] = bool
 
 
 def open_container(path: str | Path) -> InputContainer:
@@ -117,7 +118,7 @@ def _opened(
         if shown is None:
             raise UsageError(f"no picture is shown from {float(start or 0):g} s on", where=str(path))
         frames = _put_back(shown, frames)
-    return Opened(info, frames, warnings, container.close)
+    return Opened(info, frames, warnings, container.close, lambda: damage.found)
 
 
 def _pick(container: InputContainer, where: str) -> VideoStream:

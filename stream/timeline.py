@@ -54,7 +54,10 @@ class Clock:
 
 
 class Damage:
-    """Collects what could not be decoded into one warning a stretch, with the time at which it began."""
+    """Collects what could not be decoded into one warning a stretch, with the time at which it began.
+
+    `found`: whether there was any.
+    """
 
     def __init__(self, warnings: list[str]) -> None:
         self._warnings = warnings
@@ -62,6 +65,7 @@ class Damage:
         self._count = 0
         self._told = 0
         self._reason = ""
+        self.found = False
 
     def broken(self) -> None:
         """A packet could not be decoded."""
@@ -84,17 +88,20 @@ class Damage:
         """The end was reached, all in seconds; `expected`: where the headers said that it would be."""
         self._tell(None)
         if expected is not None and reached + slack < expected:
+            self.found = True
             self._warnings.append(
                 f"the video ends at {float(reached):.2f} s although its header says {float(expected):.2f} s:"
                 " it is cut off or damaged"
             )
         elif self._reason:
+            self.found = True
             self._warnings.append(f"reading stopped at {float(reached):.2f} s: {self._reason}")
 
     def _tell(self, until: float | None) -> None:
         if not self._count:
             return
         self._told += 1
+        self.found = True
         if self._told <= _MOST_WARNINGS:
             upto = "on" if until is None else f"to {until:.2f} s"
             pictures = "1 picture" if self._count == 1 else f"{self._count} pictures"

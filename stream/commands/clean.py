@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from stream.errors import UsageError
+from stream.errors import PartialError, UsageError
 
 
 def clean(
@@ -23,7 +23,7 @@ def clean(
         Path | None, typer.Option(help="Video or PNG folder, non-zero is hole; with an objects.json: object ids.")
     ] = None,
     look_ahead: Annotated[str | None, typer.Option(help="0, seconds, or shot.")] = None,
-    fps: Annotated[str | None, typer.Option(help="Frames per second of a folder of images, e.g. 25 or 30000/1001.")] = None,
+    fps: Annotated[str, typer.Option(help="Frames per second of a folder of images, such as 30000/1001.")] = "25",
     engine: Annotated[str | None, typer.Option(help="auto, eager, openvino, inductor or tensorrt.")] = None,
     start: Annotated[str | None, typer.Option(help="Begin here: seconds, or h:mm:ss.")] = None,
     end: Annotated[str | None, typer.Option(help="Stop here: seconds, or h:mm:ss.")] = None,
@@ -60,7 +60,7 @@ def clean(
         masks=masks,
         start=_seconds(start, "--start"),
         end=_seconds(end, "--end"),
-        fps=_fraction(fps, "--fps"),
+        fps=_rate(fps),
         lossless=lossless,
         deinterlace=deinterlace,
         overwrite=overwrite,
@@ -71,12 +71,12 @@ def clean(
     with show_progress(quiet=quiet) as on_progress:
         done = run(input, output, settings, job=job, on_progress=on_progress)
     if report is not None:
-        report.write_text(done.to_json(), encoding="utf-8")
+        done.write(report)
     if not quiet:
         for line in summary(done):
             typer.echo(line, err=True)
     if done.partial:
-        raise typer.Exit(6)
+        raise typer.Exit(PartialError.exit_code)
 
 
 def _classes(texts: list[str]) -> list[str]:
@@ -98,16 +98,14 @@ def _number(text: str, option: str) -> float:
         raise UsageError(f"{option} wants seconds, got {text!r}") from None
 
 
-def _fraction(text: str | None, option: str) -> Fraction | None:
-    if text is None:
-        return None
+def _rate(text: str) -> Fraction:
     try:
-        value = Fraction(text)
+        rate = Fraction(text)
     except (ValueError, ZeroDivisionError):
-        raise UsageError(f"{option} wants a number such as 25 or 30000/1001, got {text!r}") from None
-    if value <= 0:
-        raise UsageError(f"{option} must be above 0, got {text}")
-    return value
+        raise UsageError(f"--fps wants a number such as 25 or 30000/1001, got {text!r}") from None
+    if rate <= 0:
+        raise UsageError(f"--fps must be above 0, got {text}")
+    return rate
 
 
 def _seconds(text: str | None, option: str) -> Fraction | None:
