@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import av
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -168,15 +169,15 @@ def _of_image(path: Path, info: SourceInfo, names: dict[int, str] | None) -> Dra
 
 
 def _of_frame(frame: Frame, own: SourceInfo, info: SourceInfo, path: Path) -> Drawn:
-    rgb = to_rgb(frame).max(axis=2)
+    values = _brightest(to_rgb(frame))
     floor = 0 if own.codec in _LOSSLESS else _NOISE - 1
-    return Drawn(mask=_turned(rgb, own.rotation, info, path) > floor)
+    return Drawn(mask=_turned(values, own.rotation, info, path) > floor)
 
 
 def _values(picture: av.VideoFrame, path: Path, *, labelled: bool) -> NDArray[Any]:
-    """One number a pixel: the index of a palette image, else the grey value."""
+    """One number a pixel: the grey value, for labels also the index of a palette image."""
     name = picture.format.name
-    if name == "pal8":
+    if name == "pal8" and labelled:
         plane = picture.planes[0]
         rows = np.frombuffer(plane, np.uint8).reshape(picture.height, plane.line_size)  # type: ignore[call-overload]
         return np.asarray(rows[:, : picture.width])
@@ -189,10 +190,15 @@ def _values(picture: av.VideoFrame, path: Path, *, labelled: bool) -> NDArray[An
         if (channels[:, :, :1] == channels[:, :, 1:]).all():
             return np.asarray(channels[:, :, 0])
         if not labelled:
-            return np.asarray(channels.max(axis=2))
+            return _brightest(channels)
     if not labelled:
-        return np.asarray(to_rgb(frame).max(axis=2))
+        return _brightest(to_rgb(frame))
     raise UsageError(f"a labelled mask should be a grey or palette PNG, this is {name}", where=str(path))
+
+
+def _brightest(rgb: NDArray[Any]) -> NDArray[Any]:
+    red, green, blue = cv2.split(np.ascontiguousarray(rgb))
+    return np.asarray(cv2.max(cv2.max(red, green), blue))
 
 
 def _plain(picture: av.VideoFrame) -> Frame:

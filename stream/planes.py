@@ -131,7 +131,11 @@ def to_rgb(frame: Frame) -> Image:
             # the one case OpenCV has a conversion for, twice as fast
             return np.asarray(cv2.cvtColorTwoPlane(luma, cv2.merge(chroma), cv2.COLOR_YUV2RGB_NV12), np.uint8)
         if shape.sub_x > 1 or shape.sub_y > 1:
-            chroma = [cv2.resize(c, size, interpolation=cv2.INTER_NEAREST) for c in chroma]
+            # resized to whole samples first, so that a part of a sample at the edge shifts nothing
+            whole = (chroma[0].shape[1] * shape.sub_x, chroma[0].shape[0] * shape.sub_y)
+            chroma = [cv2.resize(c, whole, interpolation=cv2.INTER_NEAREST) for c in chroma]
+            if whole != size:
+                chroma = [np.ascontiguousarray(c[: frame.height, : frame.width]) for c in chroma]
         to_colour, _ = _matrices(frame)
         return _eight_bit(cv2.transform(cv2.merge([luma, *chroma]), to_colour))
     if shape.kind == "gray":
