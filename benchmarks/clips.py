@@ -37,14 +37,25 @@ def clean_clip(clip: Path, out: Path, extra: list[str]) -> dict:
     target = out / f"{clip.stem}.clean{clip.suffix}"
     report = out / f"{clip.stem}.json"
     masks = out / f"{clip.stem}.provenance.mkv"
-    command = [sys.executable, "-c", "from stream.commands import main; main()", "clean", str(clip), "-o", str(target)]
+    command = [
+        sys.executable,
+        "-c",
+        "from stream.commands import main; main()",
+        "clean",
+        str(clip),
+        "-o",
+        str(target),
+    ]
     command += ["--overwrite", "--quiet", "--report", str(report), "--provenance", str(masks), *extra]
     began = perf_counter()
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         return {"clip": clip.name, "error": done.stderr.strip(), "exit_code": done.returncode}
     told = json.loads(report.read_text())
-    kinds = {action: Counter(t["label"] for t in told["tracks"] if t["action"] == action) for action in ("remove", "keep")}
+    kinds = {
+        action: Counter(t["label"] for t in told["tracks"] if t["action"] == action)
+        for action in ("remove", "keep")
+    }
     return {
         "clip": clip.name,
         "options": extra,
@@ -105,7 +116,9 @@ def sheet(pairs: list, path: Path, columns: int = 4, width: int = 400) -> None:
 
 def main() -> None:
     """Run the benchmark and print a line per clip."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("clips", type=Path, nargs="+")
     parser.add_argument("out", type=Path)
     parser.add_argument("--extra", default="", help="options for every clip, as one string")

@@ -28,7 +28,9 @@ class Perceive(_Section):
     """What the networks look at."""
 
     size: int = Field(512, ge=128, le=2048, description="longer side of the segmentator's input, pixels")
-    every: int = Field(1, ge=1, le=30, description="run the segmentator on every n-th frame, carry masks between")
+    every: int = Field(
+        1, ge=1, le=30, description="run the segmentator on every n-th frame, carry masks between"
+    )
     stuff_seconds: float = Field(1.0, gt=0, description="look at the surroundings this often, seconds")
     score: float = Field(0.12, ge=0, le=1, description="things below this score are not things")
     min_area: float = Field(0.0002, ge=0, le=1, description="smallest thing, share of the frame")
@@ -39,18 +41,24 @@ class Track(_Section):
 
     patience_seconds: float = Field(0.7, ge=0, description="how long a track survives unseen")
     confirm: int = Field(2, ge=1, description="sightings before a track is believed")
-    start: float = Field(0.25, ge=0, le=1, description="less sure sightings go on with a track but start none")
+    start: float = Field(
+        0.25, ge=0, le=1, description="less sure sightings go on with a track but start none"
+    )
 
 
 class Judge(_Section):
     """What does not belong."""
 
-    rule: Literal["fitted", "paper"] = Field("fitted", description="relation table, or the paper's word vectors")
+    rule: Literal["fitted", "paper"] = Field(
+        "fitted", description="relation table, or the paper's word vectors"
+    )
     threshold: float = Field(0.4, ge=0, le=1, description="relation below this does not belong")
     stuff: float = Field(0.5, ge=0, le=1, description="surroundings more probable than this are there")
     min_area: float = Field(0.0, ge=0, le=1, description="smaller things are left alone, share of the frame")
     max_area: float = Field(1.0, ge=0, le=1, description="larger things are left alone, share of the frame")
-    passers: tuple[str, ...] = Field((), description="classes that go because they pass, unless one is the subject")
+    passers: tuple[str, ...] = Field(
+        (), description="classes that go because they pass, unless one is the subject"
+    )
     by_relation: tuple[str, ...] | None = Field(
         None, description="classes judged by relation; null = every class that is not among the passers"
     )
@@ -109,7 +117,9 @@ class Config(_Section):
     """Everything a run can be told."""
 
     preset: Literal["tourist", "paper", "webcam"] = "tourist"
-    look_ahead: float | Literal["shot"] = Field(2.0, description="0, seconds, or shot (to the end of the shot)")
+    look_ahead: float | Literal["shot"] = Field(
+        2.0, description="0, seconds, or shot (to the end of the shot)"
+    )
     look_ahead_cap: float = Field(10.0, gt=0, description="longest look-ahead of 'shot', seconds")
     memory_mb: int = Field(700, ge=50, description="frames held at most; beyond it a file is decoded twice")
     perceive: Perceive = Perceive()
@@ -214,5 +224,3 @@ def _explain(error: ValidationError) -> str:
 def _nearest(word: str, known: tuple[str, ...] | list[str]) -> str:
     close = difflib.get_close_matches(word, known, n=1, cutoff=0.4)
     return f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(known)}"
-
-

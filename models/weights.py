@@ -199,7 +199,8 @@ def fetch(name: str, *, on_progress: Callable[[int, int], None] | None = None) -
 def update_list() -> list[str]:
     """For maintainers: write the true digests and sizes of the shipped files into the list.
 
-    Files new in the folder are added under their stem, those gone are taken out. Returns the names that changed.
+    Files new in the folder are added under their stem, those gone are taken out. Returns the names
+    that changed.
     """
     known = all_weights()
     gone = [n for n, w in known.items() if w.url is None and not (FOLDER / w.file).is_file()]

@@ -1,6 +1,6 @@
 """cleanplate's Python interface; everything is imported when it is first used.
 
-    report = stream.clean("plaza.mp4", "plaza.clean.mp4")
+report = stream.clean("plaza.mp4", "plaza.clean.mp4")
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from configs.schema import Config, load_config
-    from stream.job import Job, Progress, clean
     from stream.cleaner import Cleaner
     from stream.errors import CleanplateError
+    from stream.job import Job, Progress, clean
     from stream.report import Report
 
 _HOMES = {

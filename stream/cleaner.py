@@ -29,12 +29,14 @@ class Cleaner:
         self._done: deque[Filled] = deque()
 
     def push(self, image: Image, time: float | Fraction) -> Filled | None:
-        """Take the next picture (uint8 H x W x 3 RGB) at `time` in seconds; return the oldest finished one, if any."""
+        """Take the next picture (uint8 H x W x 3 RGB) at `time` seconds; return the oldest finished."""
         frame = self._frame(image, time)
         if self._analysis is None or self._filling is None:
             clock = pipeline.Clock()
             networks = perceive.open_networks(self.config, frame.width, frame.height)
-            self._analysis = pipeline.Analysis(self.config, networks, judge.open_relation(self.config.judge), clock)
+            self._analysis = pipeline.Analysis(
+                self.config, networks, judge.open_relation(self.config.judge), clock
+            )
             inpaint = open_inpaint(self.config) if self.config.fill.inpaint else None
             self._filling = pipeline.Filling(self.config, inpaint, clock)
         self._done.extend(self._filling.push(self._analysis.push(frame)))

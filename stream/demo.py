@@ -1,7 +1,7 @@
 """A clip whose clean truth is known, composed from photographs that come inside other packages.
 
-The palace is scikit-learn's `china.jpg` (danielbuechele, CC BY 2.0), the person scikit-image's `astronaut.png`
-(NASA, public domain). The person, cut out along a polygon of ours, photobombs the handheld
+The palace is scikit-learn's `china.jpg` (danielbuechele, CC BY 2.0), the person scikit-image's
+`astronaut.png` (NASA, public domain). The person, cut out along a polygon of ours, photobombs the handheld
 view: in from the left, out to the right.
 """
 
@@ -22,19 +22,19 @@ from stream.types import Image
 FRAMES, RATE = 90, 25
 WIDTH, HEIGHT = 592, 368
 _BUST = (
-    (27, 346), (33, 318), (38, 290), (44, 269), (54, 253), (70, 243), (86, 236), (104, 224), (119, 212), (117, 198),
-    (120, 184), (130, 170), (146, 159), (166, 152), (184, 150), (183, 132), (172, 122), (161, 111), (155, 96),
-    (153, 78), (156, 62), (164, 47), (178, 35), (192, 26), (208, 19), (228, 16), (248, 18), (266, 24), (282, 36),
-    (293, 50), (299, 66), (300, 84), (297, 104), (288, 119), (276, 130), (266, 138), (261, 152), (257, 172),
-    (272, 184), (286, 198), (297, 214), (302, 232), (314, 240), (326, 250), (338, 264), (346, 282), (352, 302),
-    (357, 322), (360, 346),
+    (27, 346), (33, 318), (38, 290), (44, 269), (54, 253), (70, 243), (86, 236), (104, 224), (119, 212),
+    (117, 198), (120, 184), (130, 170), (146, 159), (166, 152), (184, 150), (183, 132), (172, 122),
+    (161, 111), (155, 96), (153, 78), (156, 62), (164, 47), (178, 35), (192, 26), (208, 19), (228, 16),
+    (248, 18), (266, 24), (282, 36), (293, 50), (299, 66), (300, 84), (297, 104), (288, 119), (276, 130),
+    (266, 138), (261, 152), (257, 172), (272, 184), (286, 198), (297, 214), (302, 232), (314, 240),
+    (326, 250), (338, 264), (346, 282), (352, 302), (357, 322), (360, 346),
 )  # fmt: skip
 """Outline of head and shoulders in `astronaut.png`, pixels; the helmet on the table stays behind."""
 
 
 @dataclass(frozen=True)
 class Scene:
-    """The composed clip: `frames` as a camera would have seen them, `truth` without the person, `person` its mask."""
+    """The composed clip: `frames` as a camera saw them, `truth` without the person, `person` its mask."""
 
     frames: tuple[Image, ...]
     truth: tuple[Image, ...]
@@ -101,7 +101,11 @@ def _photographs() -> tuple[Image, NDArray[np.float32], NDArray[np.float32]]:
     alpha = cv2.GaussianBlur(outline, (0, 0), 1.2).astype(np.float32) / 255
     size = (round(person.shape[1] * 0.62), round(person.shape[0] * 0.62))
     small = cv2.resize(person, size, interpolation=cv2.INTER_AREA)
-    return _photograph("sklearn", "datasets/images/china.jpg"), small, cv2.resize(alpha, size, interpolation=cv2.INTER_AREA)
+    return (
+        _photograph("sklearn", "datasets/images/china.jpg"),
+        small,
+        cv2.resize(alpha, size, interpolation=cv2.INTER_AREA),
+    )
 
 
 def _photograph(package: str, inside: str) -> Image:

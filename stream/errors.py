@@ -7,7 +7,7 @@ class CleanplateError(Exception):
     """Base of all errors shown to users: WHAT went wrong, WHERE, and what to do about it.
 
     `exit_code` is part of the command line's contract: 2 usage, 3 input, 4 output, 5 engine or
-    weights, 6 partial, 130 interrupted.
+    weights, 6 partial (130 is an interrupted run).
     """
 
     exit_code = 1
@@ -47,9 +47,3 @@ class PartialError(CleanplateError, RuntimeError):
     """Something good was written, but not all of it: damaged input, or some clips of a batch failed."""
 
     exit_code = 6
-
-
-class Interrupted(CleanplateError, KeyboardInterrupt):
-    """The user stopped the run; `hint` says how to go on."""
-
-    exit_code = 130

@@ -26,8 +26,8 @@ BYTES_PER_PIXEL = 4.5
 class Job:
     """What a run is told besides its configuration.
 
-    `start` and `end` in seconds of the input; `fps` for folders of images; `masks` replaces the judge's hole, or
-    with an `objects.json` only the segmentator; `log` and `provenance` are extra files to write.
+    `start` and `end` in seconds of the input; `fps` for folders of images; `masks` replaces the judge's hole,
+    or with an `objects.json` only the segmentator; `log` and `provenance` are extra files to write.
     """
 
     masks: Path | None = None
@@ -77,7 +77,11 @@ def clean(
         masks = stack.enter_context(open_masks(job.masks, info)) if job.masks else None
         sink = stack.enter_context(open_sink(output, info, lossless=job.lossless, overwrite=job.overwrite))
         log = stack.enter_context(open_log(job.log)) if job.log else None
-        provenance = stack.enter_context(open_provenance(job.provenance, info, overwrite=job.overwrite)) if job.provenance else None
+        provenance = (
+            stack.enter_context(open_provenance(job.provenance, info, overwrite=job.overwrite))
+            if job.provenance
+            else None
+        )
         networks = perceive.open_networks(config, info.width, info.height, info.rotation)
         relation = judge.open_relation(config.judge)
         analysis = pipeline.Analysis(config, networks, relation, clock, still=info.kind == "image")

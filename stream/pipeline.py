@@ -106,8 +106,8 @@ class Seen:
     """What the analysis knows of one frame.
 
     `frame` is None when the frame is decoded again for the fill. `things`: uint16 at working resolution,
-    0 = nothing, else the id of the track that covers the pixel. `mask`: the user's plain mask, if there is one.
-    `stuff`: the latest probabilities of the surroundings.
+    0 = nothing, else the id of the track that covers the pixel. `mask`: the user's plain mask, if there is
+    one. `stuff`: the latest probabilities of the surroundings.
     """
 
     frame: Frame | None
@@ -228,7 +228,9 @@ class Analysis:
             if each.shape == blocked.shape:
                 blocked |= each
             else:  # the user's labelled masks keep a resolution of their own
-                blocked |= cv2.resize(each.astype(np.uint8), (width, height), interpolation=cv2.INTER_AREA) > 0
+                blocked |= (
+                    cv2.resize(each.astype(np.uint8), (width, height), interpolation=cv2.INTER_AREA) > 0
+                )
         if mask is not None:
             small = cv2.resize(mask.astype(np.uint8), (width, height), interpolation=cv2.INTER_AREA)
             blocked |= small > 0
@@ -336,5 +338,3 @@ def _filled(seen: Iterable[Seen], filling: Filling) -> Iterator[Filled]:
     for each in seen:
         yield from filling.push(each)
     yield from filling.finish()
-
-

@@ -72,7 +72,9 @@ def decoded(path: Path) -> list:
 @pytest.fixture(scope="module")
 def cleaned(clip: Path, masks: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, stream.Report]:
     output = tmp_path_factory.mktemp("out") / "walk.clean.mp4"
-    job = stream.Job(masks=masks, lossless=True, provenance=output.with_suffix(".mkv"), log=output.with_suffix(".jsonl"))
+    job = stream.Job(
+        masks=masks, lossless=True, provenance=output.with_suffix(".mkv"), log=output.with_suffix(".jsonl")
+    )
     return output, stream.clean(clip, output, job=job)
 
 
@@ -83,7 +85,9 @@ def test_the_block_is_gone_and_the_background_is_back(cleaned: tuple[Path, strea
         assert np.abs(frame.rgb[where].astype(int) - truth[where]).mean() < 4
 
 
-def test_outside_the_hole_every_sample_is_the_input_s(clip: Path, cleaned: tuple[Path, stream.Report]) -> None:
+def test_outside_the_hole_every_sample_is_the_input_s(
+    clip: Path, cleaned: tuple[Path, stream.Report]
+) -> None:
     for before, after in zip(decoded(clip), decoded(cleaned[0]), strict=True):
         rows, columns = block(before.index)
         outside = np.ones((HEIGHT, WIDTH), bool)
@@ -121,7 +125,8 @@ def test_provenance_names_the_pixels_that_were_replaced(cleaned: tuple[Path, str
 
 
 @pytest.mark.parametrize(
-    ("input", "error", "exit_code"), [("missing.mp4", InputError, 3), ("words.mp4", InputError, 3), ("empty", InputError, 3)]
+    ("input", "error", "exit_code"),
+    [("missing.mp4", InputError, 3), ("words.mp4", InputError, 3), ("empty", InputError, 3)],
 )
 def test_what_cannot_be_read_is_said(tmp_path: Path, input: str, error: type, exit_code: int) -> None:
     (tmp_path / "words.mp4").write_text("these are words\n" * 50)

@@ -62,5 +62,7 @@ def test_threads_are_started_in_one_place() -> None:
 def test_heavy_libraries_are_imported_only_when_used(statement: str) -> None:
     heavy = "{'torch', 'openvino', 'gensim', 'cv2', 'av', 'scipy', 'dask'}"
     program = f"import sys; {statement}; print(sorted({heavy} & set(sys.modules)))"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=True
+    )
     assert done.stdout.strip() == "[]"

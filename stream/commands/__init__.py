@@ -32,7 +32,7 @@ def _version(asked: bool) -> None:
 
 @app.callback()
 def _root(
-    version: Annotated[  # noqa: ARG001 - read by its callback
+    version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
     ] = False,
 ) -> None:
@@ -54,10 +54,10 @@ def main(arguments: list[str] | None = None) -> None:
         code = app(given, standalone_mode=False)
     except typer.Exit as stop:
         code = stop.exit_code
-    except (KeyboardInterrupt, typer.Abort) as stop:
+    except (KeyboardInterrupt, typer.Abort):
         if debug:
             raise
-        _show(stop if isinstance(stop, CleanplateError) else CleanplateError("interrupted"))
+        _show(CleanplateError("interrupted", hint="nothing was written under the output's name"))
         code = 130
     except Exception as error:
         if debug:

@@ -20,10 +20,13 @@ def clean(
     ] = None,
     keep: Annotated[list[str] | None, typer.Option(help="Classes, or class@x,y, that stay.")] = None,
     masks: Annotated[
-        Path | None, typer.Option(help="Video or PNG folder, non-zero is hole; with an objects.json: object ids.")
+        Path | None,
+        typer.Option(help="Video or PNG folder, non-zero is hole; with an objects.json: object ids."),
     ] = None,
     look_ahead: Annotated[str | None, typer.Option(help="0, seconds, or shot.")] = None,
-    fps: Annotated[str, typer.Option(help="Frames per second of a folder of images, such as 30000/1001.")] = "25",
+    fps: Annotated[
+        str, typer.Option(help="Frames per second of a folder of images, such as 30000/1001.")
+    ] = "25",
     engine: Annotated[str | None, typer.Option(help="auto, eager, openvino, inductor or tensorrt.")] = None,
     start: Annotated[str | None, typer.Option(help="Begin here: seconds, or h:mm:ss.")] = None,
     end: Annotated[str | None, typer.Option(help="Stop here: seconds, or h:mm:ss.")] = None,
@@ -32,11 +35,13 @@ def clean(
     report: Annotated[Path | None, typer.Option(help="Write what was done as JSON.")] = None,
     log: Annotated[Path | None, typer.Option(help="Write one JSON line per frame and thing.")] = None,
     provenance: Annotated[
-        Path | None, typer.Option(help="Write a lossless grey .mkv: 0 untouched, 1 seen, 2 reference, 3 invented.")
+        Path | None,
+        typer.Option(help="Write a lossless grey .mkv: 0 untouched, 1 seen, 2 reference, 3 invented."),
     ] = None,
     config: Annotated[Path | None, typer.Option(help="A YAML file laid over the preset.")] = None,
     change: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one key, e.g. judge.threshold=0.2.")
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change one key, e.g. judge.threshold=0.2."),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUTPUT if it exists.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no summary.")] = False,

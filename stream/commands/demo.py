@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
 
 def demo(
-    clip: Annotated[Path | None, typer.Argument(help="A clip of your own; without it one is composed.")] = None,
+    clip: Annotated[
+        Path | None, typer.Argument(help="A clip of your own; without it one is composed.")
+    ] = None,
     folder: Annotated[Path, typer.Option("-o", "--output", help="Folder for what the demo makes.")] = Path(
         "cleanplate-demo"
     ),

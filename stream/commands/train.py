@@ -23,10 +23,12 @@ class Model(StrEnum):
 
 def train(
     model: Annotated[Model, typer.Argument(help="Which one.")],
-    data: Annotated[Path, typer.Option(help="Folder with the training data; docs/training.md says how it is laid out.")],
-    work: Annotated[Path, typer.Option(help="Folder for checkpoints, log and result; a run found there goes on.")] = Path(
-        "training"
-    ),
+    data: Annotated[
+        Path, typer.Option(help="Folder with the training data; docs/training.md says how it is laid out.")
+    ],
+    work: Annotated[
+        Path, typer.Option(help="Folder for checkpoints, log and result; a run found there goes on.")
+    ] = Path("training"),
     change: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one value of the recipe.")
     ] = None,
