@@ -63,9 +63,9 @@ def link(
     people = [each for each in tracks if each.label == "person"]
     out = dict(links)
     for each in tracks:
-        if each.label not in CARRIED and each.label not in RIDDEN:
+        if each.label not in CARRIED and each.label not in RIDDEN and each.label != "person":
             continue
-        owner = _owner(each, people)
+        owner = _whole(each, people) if each.label == "person" else _owner(each, people)
         old = out.get(each.id)
         if owner is None:
             if old is not None:
@@ -86,6 +86,29 @@ def _owner(thing: Track, people: Sequence[Track]) -> int | None:
         score = _rides(thing, person) if thing.label in RIDDEN else _carries(thing, person)
         if score > best and _alike(thing, person):
             best, found = score, person.id
+    return found
+
+
+def _whole(part: Track, people: Sequence[Track]) -> int | None:
+    """The larger person of whom this one seems to be the upper or lower part: stacked, and moving alike.
+
+    A detector now and then sees legs and body as two; two people behind each other overlap far more.
+    """
+    x0, y0, x1, y1 = part.instance.box
+    best, found = 0.0, None
+    for other in people:
+        bx0, by0, bx1, by1 = other.instance.box
+        above = (max(y0, by0) - min(y1, by1)) / max(min(y1 - y0, by1 - by0), 1.0)
+        across = (min(x1, bx1) - max(x0, bx0)) / max(min(x1 - x0, bx1 - bx0), 1.0)
+        stacked = -0.3 < above < 0.15 and across > 0.7
+        if (
+            other.id != part.id
+            and other.area > part.area
+            and stacked
+            and _alike(part, other)
+            and other.area > best
+        ):
+            best, found = other.area, other.id
     return found
 
 
@@ -142,7 +165,9 @@ def accompany(
             continue
         apart = _offset(each, subject)
         box = subject.instance.box
-        limit = 0.25 * max(box[2] - box[0], 0.5 * (box[3] - box[1]))
+        # What lies within the subject's outline may well be a part of it that was seen as another thing.
+        within = _common(each.instance.box, box) >= 0.7 * _size(each.instance.box)
+        limit = (0.6 if within else 0.25) * max(box[2] - box[0], 0.5 * (box[3] - box[1]))
         kept = old is not None and max(abs(apart[0] - old.apart[0]), abs(apart[1] - old.apart[1])) <= limit
         out[each.id] = old if old is not None and kept else Company(subject.id, time, apart)
     return out
@@ -181,14 +206,19 @@ def share(
         tied = links.get(each.id)
         if tied is None or tied.seconds < _LINK_SECONDS or tied.owner not in out:
             continue
-        verb = "ridden" if each.label in RIDDEN else "carried"
         action, reason = out[tied.owner]
+        if each.label == "person":  # a part of a larger one
+            if each.id not in fixed and each.id not in subjects:
+                out[each.id] = (action, reason)
+            continue
+        verb = "ridden" if each.label in RIDDEN else "carried"
+        said = f"is {verb} by a {labels.get(tied.owner, 'person')} who {reason}"
         mine, my_reason = out[each.id]
         leads = each.id in fixed or (mine == "keep" and each.id in subjects)
         if leads and tied.owner not in fixed and each.label in RIDDEN:
             out[tied.owner] = (mine, f"rides the {each.label}, which {my_reason}")
         elif each.id not in fixed:
-            out[each.id] = (action, f"is {verb} by a {labels.get(tied.owner, 'person')} who {reason}")
+            out[each.id] = (action, said)
     return out
 
 

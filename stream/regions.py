@@ -23,6 +23,8 @@ Affine = NDArray[np.float64]
 SMALL = 4
 """Overlaps are measured on masks this many times smaller."""
 
+_FIRST = 1
+
 
 def bounds(mask: Mask | Soft) -> tuple[int, int, int, int] | None:
     """Smallest (x0, y0, x1, y1) that holds every non-zero pixel, end exclusive; None for an empty mask."""
@@ -39,15 +41,20 @@ def box_overlap(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDAr
     return cast(NDArray[np.float64], common / (size[0][:, None] + size[1][None, :] - common + 1e-9))
 
 
+def small_size(working: tuple[int, int]) -> tuple[int, int]:
+    """Height and width of the small masks."""
+    return len(range(_FIRST, working[0], SMALL)), len(range(_FIRST, working[1], SMALL))
+
+
 def stack_small(masks: Sequence[Mask | Soft], working: tuple[int, int]) -> NDArray[np.float32]:
-    """N masks as rows of coverage in [0, 1], (N, h w) float32, `SMALL` times smaller each way."""
-    size = (max(1, working[1] // SMALL), max(1, working[0] // SMALL))
-    rows = np.zeros((len(masks), size[0] * size[1]), np.float32)
+    """N masks as rows of samples in [0, 1], (N, h w) float32: every `SMALL`-th pixel each way."""
+    height, width = small_size(working)
+    rows = np.zeros((len(masks), height, width), np.float32)
     for row, mask in zip(rows, masks, strict=True):
-        soft = np.multiply(mask.view(np.uint8), 255 if mask.dtype == np.bool_ else 1, dtype=np.uint8)
-        row[:] = cv2.resize(soft, size, interpolation=cv2.INTER_AREA).ravel()
-    rows /= 255
-    return rows
+        row[:] = mask[_FIRST::SMALL, _FIRST::SMALL]
+        if mask.dtype != np.bool_:
+            row *= np.float32(1 / 255)
+    return rows.reshape(len(masks), height * width)
 
 
 def local_affine(homography: NDArray[np.float64], x: float, y: float) -> Affine:

@@ -245,9 +245,9 @@ def _shapes(
     scene: Scene,
 ) -> Shapes:
     small = regions.stack_small(all_masks, scene.working)
-    size = (max(1, scene.working[1] // regions.SMALL), max(1, scene.working[0] // regions.SMALL))
+    rows, columns = regions.small_size(scene.working)
     array = association.as_boxes(boxes)
-    picture = np.asarray(cv2.resize(frame.rgb, size, interpolation=cv2.INTER_AREA), np.float32)
+    picture = np.asarray(cv2.resize(frame.rgb, (columns, rows), interpolation=cv2.INTER_LINEAR), np.float32)
     picture *= np.float32(1 / 255)
     colours = association.colours(picture, small, array, scene.height)
     return Shapes(tuple(labels), array, small, colours)
@@ -359,7 +359,8 @@ def _grey(frame: Frame, working: tuple[int, int]) -> NDArray[np.uint8]:
     """The frame's brightness at working resolution, uint8; the luma plane as it is where there is one."""
     plane = frame.planes[0]
     size = (working[1], working[0])
+    how = cv2.INTER_AREA if frame.height >= 2 * working[0] else cv2.INTER_LINEAR
     if frame.format.startswith(("yuv", "nv", "gray")) and plane.ndim == 2 and plane.dtype == np.uint8:
-        return np.asarray(cv2.resize(plane.view(np.uint8), size, interpolation=cv2.INTER_AREA), np.uint8)
-    small = cv2.resize(frame.rgb, size, interpolation=cv2.INTER_AREA)
+        return np.asarray(cv2.resize(plane.view(np.uint8), size, interpolation=how), np.uint8)
+    small = cv2.resize(frame.rgb, size, interpolation=how)
     return np.asarray(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), np.uint8)
