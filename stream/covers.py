@@ -24,7 +24,12 @@ def usable(plate: Plate, memory: Memory, forbidden: Iterable[int]) -> Bytes:
     return _covers(plate, memory, frozenset(forbidden))[1]
 
 
-def _covers(plate: Plate, memory: Memory, forbidden: frozenset[int]) -> tuple[Bytes, Bytes]:
+def hidden(plate: Plate, memory: Memory, forbidden: Iterable[int]) -> Bytes:
+    """`blocked` at the size at which sources are compared."""
+    return _covers(plate, memory, frozenset(forbidden))[2]
+
+
+def _covers(plate: Plate, memory: Memory, forbidden: frozenset[int]) -> tuple[Bytes, ...]:
     key = (memory.index, forbidden)
     known = plate.covers.get(key)
     if known is None:
@@ -42,16 +47,17 @@ def _covers(plate: Plate, memory: Memory, forbidden: frozenset[int]) -> tuple[By
         small = memory.small
         away = cv2.resize(cover * np.uint8(255), small.shape[1::-1], interpolation=cv2.INTER_AREA) == 0
         away &= cv2.inRange(small, (13, 13, 13), (244, 244, 244)) > 0
-        known = cover, away.astype(np.uint8)
-        # Not kept while too little has been seen to tell what the things drag along.
-        if memory.index in plate.differences:
-            plate.covers[key] = known
+        reduced = surround.fit(cover, memory.grey.shape)
+        known = plate.covers[key] = cover, away.astype(np.uint8), reduced
     return known
 
 
 def select(labels: Labels, ids: Collection[int]) -> Bytes:
     """1 where the label is among `ids`, else 0."""
-    table = np.zeros(int(labels.max()) + 1, np.uint8)
+    top = int(labels.max())
+    if top == 0:
+        return np.zeros(labels.shape, np.uint8)
+    table = np.zeros(top + 1, np.uint8)
     for i in ids:
         if 0 < i < len(table):
             table[i] = 1

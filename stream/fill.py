@@ -14,7 +14,7 @@ from stream.arrays import u8
 from stream.boxes import Box, parts
 from stream.crops import Inpaint
 from stream.hole import bounds
-from stream.plate import Memory, Plate
+from stream.plate import Memory, Plate, vote_size
 from stream.types import INVENTED, SEEN, UNTOUCHED, Filled, Frame, Hole, Motion
 
 __all__ = ["Inpaint", "fill"]
@@ -39,7 +39,7 @@ def fill(
         empty = np.zeros((0, 0), np.uint8)
         return Filled(frame, empty, None, (), (), frame), replace(plate, paint=None)
     ids = frozenset(forbidden) | frozenset(hole.tracks)
-    memory = next((m for m in plate.memories if m.index == frame.index), None)
+    memory = plate.memory(frame.index)
     scene = None if memory is None else surround.background(plate, memory)
     if memory is not None and scene is not None:
         # Known better now than when this frame was first asked to be a source: more has been seen since.
@@ -104,6 +104,9 @@ def attach(hole: Hole, frame: Frame, memory: Memory, difference: surround.Differ
 def _widened(part: Box, box: Box, frame: Frame) -> Box:
     """A part of the hole's box with the ring around it that is compared, in frame pixels."""
     ring = max(8, round(24 * frame.height / 360))
-    x0, y0 = part[0] + box[0] - ring, part[1] + box[1] - ring
-    x1, y1 = part[2] + box[0] + ring, part[3] + box[1] + ring
-    return max(0, x0), max(0, y0), min(frame.width, x1), min(frame.height, y1)
+    times = max(1, round(frame.height / vote_size(frame.width, frame.height)[1]))
+    # On the grid of the reduced picture, so that boxes of both sizes cover the same pixels.
+    x0, y0 = (part[k] + box[k] - ring for k in (0, 1))
+    x1, y1 = (part[k + 2] + box[k] + ring for k in (0, 1))
+    x0, y0 = max(0, x0 // times * times), max(0, y0 // times * times)
+    return x0, y0, min(frame.width, -(-x1 // times) * times), min(frame.height, -(-y1 // times) * times)

@@ -116,9 +116,9 @@ def between(a: Motion, b: Motion, start: Homography | None = None, near: bool = 
         i, j = i[mine], j[mine]
     if len(i) < (8 if near else 12):
         return None
-    if len(i) > 160:
+    if len(i) > 120:
         # More corners cost time and bring nothing: the fit is already finer than the corners' own error.
-        some = np.linspace(0, len(i) - 1, 160).astype(int)
+        some = np.linspace(0, len(i) - 1, 120).astype(int)
         i, j = i[some], j[some]
     source, target = a.corners[i], b.corners[j]
     if start is not None:

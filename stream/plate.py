@@ -99,9 +99,7 @@ class Plate:
     trust: float = 1.0
     paint: Paint | None = None
     used: tuple[int, ...] = ()
-    covers: dict[tuple[int, frozenset[int]], tuple[NDArray[np.uint8], NDArray[np.uint8]]] = field(
-        default_factory=dict
-    )
+    covers: dict[tuple[int, frozenset[int]], tuple[NDArray[np.uint8], ...]] = field(default_factory=dict)
     differences: dict[int, Difference] = field(default_factory=dict)
 
     def view(self, index: int) -> View | None:
@@ -112,6 +110,10 @@ class Plate:
         if 0 <= at < len(self.views) and self.views[at].index == index:
             return self.views[at]
         return next((v for v in self.views if v.index == index), None)
+
+    def memory(self, index: int) -> Memory | None:
+        """The remembered frame `index`, None when it has been forgotten."""
+        return next((m for m in reversed(self.memories) if m.index == index), None)
 
 
 def initial(config: PlateConfig, look_ahead: float = 0.0, budget: int = 512 << 20) -> Plate:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from stream import geometry
 from stream.arrays import Float, f32, u8
 from stream.boxes import Box
-from stream.covers import blocked, usable
+from stream.covers import blocked, hidden, usable
 from stream.geometry import Homography
 from stream.plate import Memory, Plate, View, relate, scale_to
 from stream.types import Frame, Image
@@ -19,11 +19,14 @@ from stream.types import Frame, Image
 
 @dataclass(frozen=True, slots=True)
 class Area:
-    """A box of the frame at reduced size: `of_frame` maps frame pixels to its pixels, `size` is (w, h)."""
+    """A box of the frame at reduced size: `of_frame` maps frame pixels to its pixels, `size` is (w, h).
 
-    box: Box
+    `window` cuts it out of a whole reduced frame.
+    """
+
     of_frame: Homography
     size: tuple[int, int]
+    window: tuple[slice, slice]
 
 
 _OFFSETS = (1, 2, 3, 4, 6, 8, 11, 15, 20, 26, 33, 41, 52, 66, 84, 108, 140, 180)
@@ -112,33 +115,30 @@ def glimpse(
 
     `current`: the memory of the frame to fill itself, for the exposure.
     """
-    cover = blocked(plate, memory, forbidden)
-    to_cover = scale_to(cover.shape, frame.width, frame.height)
+    covered = hidden(plate, memory, forbidden)
     if memory.view.pose == view.pose:
         forward = np.eye(3)
+        valid = u8(np.uint8(1) - covered[area.window])
+        grey = memory.grey[area.window]
     else:
         forward = relate(memory.view, view, near)
         if not geometry.plausible(forward, frame.width, frame.height, most=1.5):
             return None
-    into = area.of_frame @ forward
-    from_cover = into @ np.linalg.inv(to_cover)
-    covered = cv2.warpPerspective(cover, from_cover, area.size, flags=cv2.INTER_LINEAR, borderValue=1)
-    inside = inside_of(into, area.size, frame)
-    valid = cv2.bitwise_and(inside, np.uint8(1) - covered)
+        into = area.of_frame @ forward
+        from_grey = into @ np.linalg.inv(scale_to(memory.grey.shape, frame.width, frame.height))
+        there = cv2.warpPerspective(covered, from_grey, area.size, flags=cv2.INTER_LINEAR, borderValue=1)
+        valid = u8(cv2.bitwise_and(inside_of(into, area.size, frame), np.uint8(1) - there))
+        grey = u8(
+            cv2.warpPerspective(
+                memory.grey, from_grey, area.size, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE
+            )
+        )
     if not cv2.countNonZero(valid):
         return None
-    to_grey = scale_to(memory.grey.shape, frame.width, frame.height)
-    grey = cv2.warpPerspective(
-        memory.grey,
-        into @ np.linalg.inv(to_grey),
-        area.size,
-        flags=cv2.INTER_CUBIC,
-        borderMode=cv2.BORDER_REPLICATE,
-    )
     gain = exposure(plate, memory, current, frame, forward, forbidden)
     if gain != (1.0, 1.0, 1.0):
-        grey = cv2.convertScaleAbs(grey, alpha=0.299 * gain[0] + 0.587 * gain[1] + 0.114 * gain[2])
-    return Source(memory, forward, gain, u8(grey), u8(valid))
+        grey = u8(cv2.convertScaleAbs(grey, alpha=0.299 * gain[0] + 0.587 * gain[1] + 0.114 * gain[2]))
+    return Source(memory, forward, gain, grey, valid)
 
 
 def show(
@@ -184,8 +184,8 @@ def rim_error(source: Source, grey: NDArray[np.uint8], ring: NDArray[np.uint8], 
 
 def _candidates(plate: Plate, view: View) -> list[Memory]:
     """Memories at growing distances in both directions of time; with few of them, all."""
-    position = {m.index: k for k, m in enumerate(plate.memories)}
     indices = np.array([m.index for m in plate.memories])
+    position = {int(i): k for k, i in enumerate(indices)}
     if len(indices) == 0:
         return []
     chosen: set[int] = set()
@@ -232,12 +232,14 @@ def exposure(
 ) -> tuple[float, float, float]:
     """Exposure and white balance from a source to the frame: median ratio outside all masks, per channel."""
     shape = memory.small.shape
-    to_small = scale_to(shape, frame.width, frame.height)
-    into = to_small @ forward @ np.linalg.inv(to_small)
-    size = (shape[1], shape[0])
-    warped = cv2.warpPerspective(memory.small, into, size, flags=cv2.INTER_LINEAR)
-    fit = cv2.warpPerspective(usable(plate, memory, forbidden), into, size, flags=cv2.INTER_NEAREST)
-    clear = (u8(fit) & usable(plate, current, forbidden)) > 0
+    warped, fit = memory.small, usable(plate, memory, forbidden)
+    if memory.view.pose != current.view.pose:
+        to_small = scale_to(shape, frame.width, frame.height)
+        into = to_small @ forward @ np.linalg.inv(to_small)
+        size = (shape[1], shape[0])
+        warped = u8(cv2.warpPerspective(warped, into, size, flags=cv2.INTER_LINEAR))
+        fit = u8(cv2.warpPerspective(fit, into, size, flags=cv2.INTER_NEAREST))
+    clear = (fit & usable(plate, current, forbidden)) > 0
     if np.count_nonzero(clear) < 40:
         return 1.0, 1.0, 1.0
     ratio = np.median(current.small[clear].astype(np.float32) / np.maximum(warped[clear], 1), axis=0)

@@ -81,6 +81,8 @@ def attached(difference: Difference, core: Bytes, others: Bytes) -> Attached:
     reach = _grown(core, max(4.0, 0.45 * np.sqrt(area)))
     parts = _touching(difference.strange & free & reach, seeds)
     parts = nothing if np.count_nonzero(parts) > 0.6 * area + 20 else parts
+    if parts.any():
+        parts = u8(parts | (difference.strange & seeds & (1 - core) & (1 - others) & _grown(parts, 5 * unit)))
     both = _grown(seeds | parts, 1.0)
     wide = _grown(core, max(6.0, 1.6 * np.sqrt(area)))
     shade = _touching((difference.dark > 60).astype(np.uint8) & free & wide, both)
@@ -132,19 +134,22 @@ def differ(memory: Memory, found: Background) -> Difference:
 
 def _darkness(picture: Bytes, background: Bytes, sure: Bytes, open_ground: Bytes) -> Bytes:
     """How surely a pixel is the background in shadow: darker, of the same chromaticity, smoothly so."""
-    p = cv2.GaussianBlur(picture, (0, 0), 1.2).astype(np.float32) + np.float32(3)
-    q = cv2.GaussianBlur(background, (0, 0), 1.2).astype(np.float32) + np.float32(3)
-    ratio = cv2.transform(p, np.array([[0.3, 0.59, 0.11]], np.float32)) / cv2.transform(
-        q, np.array([[0.3, 0.59, 0.11]], np.float32)
-    )
-    tint = p / np.maximum(p.sum(2, keepdims=True), 1) - q / np.maximum(q.sum(2, keepdims=True), 1)
-    grey_tint = np.abs(tint).max(2)
-    same = (grey_tint < 0.035) & (ratio > 0.3) & (sure > 0)
+    p = cv2.GaussianBlur(picture, (0, 0), 1.5).astype(np.float32) + np.float32(3)
+    q = cv2.GaussianBlur(background, (0, 0), 1.5).astype(np.float32) + np.float32(3)
+    pr, pg, pb = cv2.split(p)
+    qr, qg, qb = cv2.split(q)
+    ps, qs = pr + pg + pb, qr + qg + qb
+    ratio = ps / qs
+    tint = np.maximum(np.abs(pr / ps - qr / qs), np.abs(pb / ps - qb / qs))
+    # A shadow dims what is there; a dark thing has edges of its own.
+    wide = cv2.GaussianBlur(ps, (0, 0), 4) / cv2.GaussianBlur(qs, (0, 0), 4)
+    own = cv2.GaussianBlur(np.abs(ps - wide * qs), (0, 0), 1.5)
+    same = (tint < 0.03) & (ratio > 0.3) & (own < 0.35 * (qs - ps) + 6) & (sure > 0)
     # The soft edge begins well inside the penumbra: pixels that only might be in shadow stay untouched.
     spread = float(np.percentile(np.abs(ratio[open_ground > 0] - 1), 90))
     if spread > 0.12:
         return np.zeros(picture.shape[:2], np.uint8)
-    edge = 1 - max(0.045, 2.0 * spread)
+    edge = 1 - max(0.03, 1.5 * spread)
     soft = np.clip((edge - ratio) / 0.06, 0, 1)
     return np.where(same, soft * 255, 0).astype(np.uint8)
 
@@ -167,7 +172,7 @@ def background(plate: Plate, memory: Memory) -> Background | None:
         if other.view.pose == memory.view.pose:
             picture, clear = other.half, u8(1 - hidden)
         else:
-            into = to_half @ relate(other.view, memory.view) @ np.linalg.inv(to_half)
+            into = to_half @ relate(other.view, memory.view, direct=False) @ np.linalg.inv(to_half)
             if not geometry.plausible(into, *size, most=0.8):
                 continue
             picture = u8(cv2.warpPerspective(other.half, into, size, flags=cv2.INTER_LINEAR))
@@ -201,13 +206,14 @@ def _distant(plate: Plate, memory: Memory) -> list[Memory]:
     pool = same if len(same) >= 16 else list(plate.memories)
     if pool is not same and plate.trust < 0.3:
         return []
+    indices = np.array([m.index for m in pool])
     chosen: dict[int, Memory] = {}
     for offset in _FAR:
         for sign in (-1, 1):
-            wanted = memory.index + sign * offset
-            nearest = min(pool, key=lambda m: abs(m.index - wanted))
-            if abs(nearest.index - wanted) <= max(2, offset // 5):
-                chosen[nearest.index] = nearest
+            apart = np.abs(indices - (memory.index + sign * offset))
+            nearest = int(np.argmin(apart))
+            if apart[nearest] <= max(2, offset // 5):
+                chosen[nearest] = pool[nearest]
         if len(chosen) >= _SOURCES:
             break
     return list(chosen.values())[:_SOURCES]
@@ -253,11 +259,13 @@ def _grown(mask: Bytes, reach: float) -> Bytes:
 
 def _touching(candidates: Bytes, seeds: Bytes) -> Bytes:
     """The pieces of `candidates` that touch `seeds`, specks apart."""
-    opened = u8(cv2.morphologyEx(candidates, cv2.MORPH_OPEN, np.ones((2, 2), np.uint8)))
-    count, labels = cv2.connectedComponents(opened | seeds, connectivity=8)
+    kernel = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
+    opened = u8(cv2.morphologyEx(candidates, cv2.MORPH_OPEN, kernel))
+    # Opening eats a pixel at the seam between candidates and seeds.
+    count, labels = cv2.connectedComponents(opened | _grown(seeds, 2), connectivity=8)
     if count <= 1:
         return np.zeros_like(candidates)
     keep = np.zeros(count, np.uint8)
     keep[np.unique(labels[seeds > 0])] = 1
     keep[0] = 0
-    return u8(keep[labels] & (1 - seeds))
+    return u8(keep[labels] & candidates)

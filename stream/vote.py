@@ -18,7 +18,7 @@ from stream import geometry
 from stream import sources as choosing
 from stream.arrays import Float, f32, u8
 from stream.boxes import Box
-from stream.plate import Memory, Plate, View, scale_to, vote_size
+from stream.plate import Memory, Plate, View, vote_size
 from stream.sources import Area, Source
 from stream.surround import Background
 from stream.types import Frame, Hole, Image, Motion
@@ -69,7 +69,7 @@ def recall(
     `scene`: what the background looks like at other times; sources that contradict it show a passer-by.
     """
     view = plate.view(motion.index)
-    current = next((m for m in plate.memories if m.index == motion.index), None)
+    current = plate.memory(motion.index)
     if view is None or current is None:
         return None
     x0, y0, x1, y1 = box
@@ -83,12 +83,15 @@ def recall(
     ring = _ring(hole, box, area, unit)
     layers = (False, True) if _two_layers(view, chosen) else (False,)
     ballots = []
-    usual = None if scene is None else _usual(scene, area, frame)
+    grey = current.grey[area.window]
+    usual = None
+    if scene is not None:
+        grey_scene = u8(cv2.cvtColor(scene.rgb[area.window], cv2.COLOR_RGB2GRAY))
+        usual = grey_scene, u8(scene.sure[area.window] * np.uint8(255))
     for near in layers:
         seen = [choosing.glimpse(plate, m, view, frame, current, area, forbidden, near) for m in chosen]
         kept = [source for source in seen if source is not None]
         if kept:
-            grey = _frame_grey(current, area, frame)
             ballots.append(_ballot(kept, plate.trust, float(frame.time), grey, ring, unit, usual))
     if not ballots:
         return None
@@ -100,37 +103,16 @@ def recall(
 
 
 def area_of(box: Box, frame: Frame) -> Area:
-    """The reduced picture of a box."""
-    full = vote_size(frame.width, frame.height)
-    fx, fy = full[0] / frame.width, full[1] / frame.height
-    size = max(1, round((box[2] - box[0]) * fx)), max(1, round((box[3] - box[1]) * fy))
-    fx, fy = size[0] / (box[2] - box[0]), size[1] / (box[3] - box[1])
-    return Area(box, geometry.scaling(fx, fy) @ geometry.shifting(-box[0], -box[1]), size)
-
-
-def _usual(scene: Background, area: Area, frame: Frame) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """The background's grey in an area, and 255 where it is sure."""
-    into = area.of_frame @ np.linalg.inv(scale_to(scene.sure.shape, frame.width, frame.height))
-    grey = cv2.cvtColor(scene.rgb, cv2.COLOR_RGB2GRAY)
-    grey = cv2.warpPerspective(grey, into, area.size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    sure = cv2.warpPerspective(scene.sure * np.uint8(255), into, area.size, flags=cv2.INTER_NEAREST)
-    return u8(grey), u8(sure)
+    """The reduced picture of a box, on the grid of the reduced frame."""
+    width, height = vote_size(frame.width, frame.height)
+    to_reduced = geometry.scaling(width / frame.width, height / frame.height)
+    x0, y0 = box[0] * width // frame.width, box[1] * height // frame.height
+    x1, y1 = -(-box[2] * width // frame.width), -(-box[3] * height // frame.height)
+    return Area(geometry.shifting(-x0, -y0) @ to_reduced, (x1 - x0, y1 - y0), (slice(y0, y1), slice(x0, x1)))
 
 
 def _two_layers(view: View, chosen: Sequence[Memory]) -> bool:
     return bool(np.count_nonzero(view.motion.near) >= 8 and any(m.view.pose != view.pose for m in chosen))
-
-
-def _frame_grey(current: Memory, area: Area, frame: Frame) -> NDArray[np.uint8]:
-    to_grey = geometry.scaling(current.grey.shape[1] / frame.width, current.grey.shape[0] / frame.height)
-    grey = cv2.warpPerspective(
-        current.grey,
-        area.of_frame @ np.linalg.inv(to_grey),
-        area.size,
-        flags=cv2.INTER_CUBIC,
-        borderMode=cv2.BORDER_REPLICATE,
-    )
-    return u8(grey)
 
 
 def _ring(hole: Hole, box: Box, area: Area, unit: float) -> NDArray[np.uint8]:
