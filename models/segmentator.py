@@ -110,7 +110,7 @@ class InvertedResidual(nn.Module):
 class Front(nn.Module):
     """Picture to stride 4 in one block: two dense strided convolutions, a depthwise one, a projection."""
 
-    def __init__(self, *, norm: bool, width: int = 16, hidden: int = 64, outputs: int = 24) -> None:
+    def __init__(self, *, norm: bool, width: int = 24, hidden: int = 96, outputs: int = 24) -> None:
         super().__init__()
         self.body = nn.Sequential(
             ConvNorm(3, width, 5, stride=2, norm=norm),

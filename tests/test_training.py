@@ -10,14 +10,16 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from models.segmentator import build_segmentator
+from models.segmentator import CompactTrunk, build_segmentator
 from models.training import segmentator as program
 from models.training.data import read_collection
 from models.training.loop import Journal, cosine, load_checkpoint, read_weights, save_checkpoint
 from models.training.losses import OTHERS, Batch, resolve_hints, teacher_at_stride_4, teacher_loss
+from models.training.mimicry import fill_cache, train_block
 from models.training.scores import average_precision, score_pictures
 from models.training.teacher import VOC_CLASSES, DeeplabTeacher
 from models.training.views import ViewMaker, read_cutouts
+from models.training.walk import walk
 
 
 @pytest.fixture(autouse=True)
@@ -144,6 +146,44 @@ def test_teacher_refuses_another_file(tmp_path):
     (tmp_path / "teacher.tflite").write_bytes(b"\x00" * 64)
     with pytest.raises(ValueError, match="TFL3"):
         DeeplabTeacher(tmp_path / "teacher.tflite")
+
+
+class DrawnTeacher:
+    """Gives the trunk's joints as fixed mixes of the picture's mean colours."""
+
+    channels = (16, 24, 24, 32, 32, 32, 64, 64, 64, 64, 96, 96, 96, 160, 160, 160, 320, 21)
+    strides = (2, 4, 4, 8, 8, 8) + (16,) * 12
+
+    def __init__(self):
+        random = torch.Generator().manual_seed(0)
+        self.mixes = [torch.randn(c, 3, 1, 1, generator=random) for c in self.channels]
+        self.taps = list(range(18))
+        self.ranges = [(0.05, 128.0)] * 18
+
+    def __call__(self, image, *, taps=()):
+        def tap(k):
+            small = torch.nn.functional.avg_pool2d(image / 128 - 1, self.strides[k])
+            return torch.nn.functional.conv2d(small, self.mixes[k])
+
+        return tap(17), [tap(k) for k in taps]
+
+
+def test_blocks_learn_from_a_teacher_and_are_strung_together(data, tmp_path):
+    torch.manual_seed(0)
+    pictures = read_collection(data).training
+    cache = fill_cache(
+        tmp_path / "cache", DrawnTeacher(), pictures, count=24, side=64, seed=0, workers=1
+    )
+    assert (cache.count, cache.image.shape, cache.scores.shape) == (24, (24, 64, 64, 3), (24, 21, 4, 4))
+    trunk = CompactTrunk(norm=True)
+    error = train_block(trunk.blocks[0], 0, cache, steps=60, batch=4, rate=1e-2, seed=0)
+    assert error < 0.3
+    lines = []
+    journal = Journal(tmp_path / "journal.jsonl", lines.append)
+    walk(trunk, cache, tmp_path, crops=16, steps=2, seed=0, journal=journal)
+    steps = [line for line in journal.read() if line["stage"] == "walk"]
+    assert [line["block"] for line in steps] == list(range(16))
+    assert all(line["after"] <= line["before"] for line in steps)
 
 
 def test_average_precision_of_known_lists():

@@ -2,9 +2,8 @@
 
 Each block of the student, whose inner layers have widths and kernels of their own, learns to turn
 the teacher's features at one joint into the teacher's features at the next (blocks, never layers
-inside one, are matched; the stem and the first two units are one block). After that the blocks are
-strung together: `walk` measures norms and refits each projection on the student's own features,
-`settle` trains the late blocks on them.
+inside one, are matched; the stem and the first two units are one block). `walk.py` strings the
+blocks together.
 """
 
 from __future__ import annotations
@@ -16,7 +15,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..segmentator import Aspp, CompactTrunk, Front, InvertedResidual
@@ -126,29 +124,40 @@ def _window(block: int, side: int) -> tuple[int, int]:
 
 
 def block_batches(
-    cache: TeacherCache, block: int, batch: int, random: np.random.Generator
+    cache: TeacherCache,
+    block: int,
+    batch: int,
+    random: np.random.Generator,
+    own: np.ndarray | None = None,
 ) -> Iterator[tuple[Tensor, Tensor, int]]:
-    """Endless (input, target, margin) batches of one block, from the teacher's own features."""
+    """Endless (input, target, margin) batches of one block.
+
+    Inputs are the teacher's own features or, where given, the student's (N, C, h, w) float16.
+    """
     source = cache.image if block == 0 else cache.tap(block - 1)
+    if own is not None:
+        source = own
     side = source.shape[1] if block == 0 else source.shape[2]
     cells, stride = _window(block, side)
+
+    def read(raw: np.ndarray) -> Tensor:
+        if own is not None:
+            return torch.from_numpy(raw).float().contiguous(memory_format=torch.channels_last)
+        return image_tensor(raw) if block == 0 else cache.decode(block - 1, raw)
+
     while True:
-        rows = np.sort(random.choice(cache.count, batch, replace=False))
+        rows = np.sort(random.choice(len(source), min(batch, len(source)), replace=False))
         if not cells:
-            yield cache.decode(block - 1, source[rows]), cache.decode(block, cache.tap(block)[rows]), 0
+            yield read(source[rows]), cache.decode(block, cache.tap(block)[rows]), 0
             continue
         top, left = (int(v) * 4 for v in random.integers(0, (side - cells) // 4 + 1, 2))
         out, o_top, o_left = cells // stride, top // stride, left // stride
         target = np.stack(
             [cache.tap(block)[r, :, o_top : o_top + out, o_left : o_left + out] for r in rows]
         )
-        if block == 0:
-            raw = np.stack([source[r, top : top + cells, left : left + cells] for r in rows])
-            x = image_tensor(raw)
-        else:
-            raw = np.stack([source[r, :, top : top + cells, left : left + cells] for r in rows])
-            x = cache.decode(block - 1, raw)
-        yield x, cache.decode(block, target), MARGIN
+        place = slice(top, top + cells), slice(left, left + cells)
+        part = place if block == 0 else (slice(None), *place)
+        yield read(np.stack([source[r][part] for r in rows])), cache.decode(block, target), MARGIN
 
 
 def spread(target: Tensor) -> Tensor:
@@ -194,7 +203,8 @@ def _prepare(block: nn.Module, x: Tensor, target: Tensor) -> None:
         last.bias.copy_(rest.mean((0, 2, 3)))
 
 
-def _inside(x: Tensor, margin: int) -> Tensor:
+def inside(x: Tensor, margin: int) -> Tensor:
+    """The part of a window that lies at least `margin` cells from its edge."""
     return x[:, :, margin:-margin, margin:-margin] if margin else x
 
 
@@ -203,7 +213,7 @@ def train_block(
 ) -> float:
     """Fit one block to the teacher; returns its error, a share of the target's variance.
 
-    First half with batch statistics (from random weights frozen ones get stuck), second half with
+    The first third with batch statistics (from random weights frozen ones get stuck), the rest with
     frozen ones (batch statistics make a fixed target noisy).
     """
     batches = block_batches(cache, index, batch, np.random.default_rng((seed, index)))
@@ -212,25 +222,25 @@ def train_block(
     variance = spread(target)
     _prepare(block, x, target)
     optimizer = torch.optim.Adam(block.parameters(), lr=rate, betas=(0.9, 0.98))
-    half = steps // 2
+    part = steps // 3
     block.train()
     for step in range(steps):
-        if step == half:
+        if step == part:
             measure_norms(block, [next(batches)[0] for _ in range(max(4, 128 // batch))])
             optimizer = torch.optim.Adam(block.parameters(), lr=rate, betas=(0.9, 0.98))
-        if step < half:
-            set_rate(optimizer, cosine(step, half, rate, floor=0.1 * rate, warm=20))
+        if step < part:
+            set_rate(optimizer, cosine(step, part, rate, floor=0.2 * rate, warm=20))
         else:
-            set_rate(optimizer, cosine(step - half, steps - half, 0.5 * rate, warm=20))
+            set_rate(optimizer, cosine(step - part, steps - part, 0.6 * rate, warm=20))
         x, target, margin = next(batches)
-        error = (_inside(block(x), margin) - _inside(target, margin)).square() / variance
+        error = (inside(block(x), margin) - inside(target, margin)).square() / variance
         optimizer.zero_grad(set_to_none=True)
         error.mean().backward()  # type: ignore[no-untyped-call]
         optimizer.step()
     block.eval()
     with torch.no_grad():
         x, target, margin = next(test)
-        error = (_inside(block(x), margin) - _inside(target, margin)).square() / variance
+        error = (inside(block(x), margin) - inside(target, margin)).square() / variance
     return float(error.mean())
 
 
@@ -262,7 +272,7 @@ def train_scorer(scorer: Scorer, cache: TeacherCache, *, steps: int, batch: int,
     last = 15
 
     def draw(count: int) -> tuple[Tensor, Tensor]:
-        rows = np.sort(random.choice(cache.count, count, replace=False))
+        rows = np.sort(random.choice(cache.count, min(count, cache.count), replace=False))
         x = cache.decode(last, cache.tap(last)[rows])
         return x, torch.from_numpy(cache.scores[rows].astype(np.float32))
 
@@ -284,7 +294,7 @@ def train_scorer(scorer: Scorer, cache: TeacherCache, *, steps: int, batch: int,
 
 
 BLOCK_PLAN: tuple[tuple[int, int, float], ...] = (
-    (2400, 6, 1e-2), (2000, 8, 1e-2), (1600, 8, 1e-2), (1500, 8, 1e-2), (1500, 8, 1e-2),
+    (4000, 6, 1e-2), (2000, 8, 1e-2), (1600, 8, 1e-2), (1500, 8, 1e-2), (1500, 8, 1e-2),
     (1000, 8, 8e-3), (1100, 8, 8e-3), (1100, 8, 8e-3), (1100, 8, 8e-3), (1100, 8, 8e-3),
     (1100, 8, 8e-3), (1100, 8, 8e-3), (1400, 8, 6e-3), (1400, 8, 6e-3), (1400, 8, 6e-3),
     (1500, 8, 6e-3),
@@ -345,103 +355,3 @@ def train_blocks(
             waiting.append(pool.submit(job, f"block{index:02d}", block, fit))
         for future in waiting:
             future.result()
-
-
-@torch.no_grad()
-def walk(
-    trunk: CompactTrunk, scorer: Scorer, cache: TeacherCache, *, crops: int, journal: Journal
-) -> None:
-    """String the blocks together: norms and projections refitted on the student's own features.
-
-    In order, for each block: measure its norms on what the student's earlier blocks give, then solve
-    its projection by ridge regression (towards the trained one) for the teacher's features less the
-    shortcut. This takes away the drift that would build up from block to block.
-    """
-    crops = min(crops, cache.count)
-    parts = [slice(at, min(at + 8, crops)) for at in range(0, crops, 8)]
-    features = [image_tensor(cache.image[part]) for part in parts]
-    for index, block in enumerate(trunk.blocks):
-        assert isinstance(block, Front | InvertedResidual)
-        measure_norms(block, features)
-        conv, norm = block.project[0], block.project[1]
-        assert isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)
-        assert norm.running_mean is not None and norm.running_var is not None
-        gain = norm.weight / torch.sqrt(norm.running_var + norm.eps)
-        start = torch.cat(
-            [conv.weight[:, :, 0, 0] * gain[:, None], (norm.bias - norm.running_mean * gain)[:, None]], 1
-        )  # (outputs, hidden + 1)
-        gram = torch.zeros(start.shape[1], start.shape[1], dtype=torch.float64)
-        moment = torch.zeros(start.shape[1], start.shape[0], dtype=torch.float64)
-        before = after = power = 0.0
-        targets = [cache.decode(index, cache.tap(index)[part]) for part in parts]
-        for x, target in zip(features, targets, strict=True):
-            hidden = block.body(x)
-            rest = target - x if getattr(block, "shortcut", False) else target
-            h = hidden.permute(0, 2, 3, 1).reshape(-1, hidden.shape[1])
-            h = torch.cat([h, torch.ones(len(h), 1)], 1)
-            rest = rest.permute(0, 2, 3, 1).reshape(-1, rest.shape[1]) - h @ start.T
-            gram += (h.T @ h).double()
-            moment += (h.T @ rest).double()
-            before += float(rest.square().sum())
-            power += float((target - target.mean((0, 2, 3), keepdim=True)).square().sum())
-        gram.diagonal().add_(1e-3 * float(gram.diagonal().mean()))
-        solved = start + torch.linalg.solve(gram, moment).T.float()
-        conv.weight.copy_(solved[:, :-1, None, None])
-        norm.weight.fill_(1.0)
-        norm.running_mean.zero_()
-        norm.running_var.fill_(1.0 - norm.eps)
-        norm.bias.copy_(solved[:, -1])
-        features = [block(x) for x in features]
-        for x, target in zip(features, targets, strict=True):
-            after += float((x - target).square().sum())
-        journal.write(stage="walk", block=index, before=before / power, after=after / power)
-    measure_norms(scorer, features)
-
-
-def settle(
-    trunk: CompactTrunk,
-    scorer: Scorer,
-    cache: TeacherCache,
-    *,
-    first: int,
-    steps: int,
-    batch: int,
-    rate: float,
-    seed: int,
-    journal: Journal,
-) -> None:
-    """Train the blocks from `first` on, and the scorer, on the student's own features, each by itself."""
-    random = np.random.default_rng((seed, 77))
-    late = [trunk.blocks[k] for k in range(first, len(trunk.blocks))]
-    parameters = [p for module in (*late, scorer) for p in module.parameters()]
-    optimizer = torch.optim.Adam(parameters, lr=rate, betas=(0.9, 0.98))
-    sample = np.sort(random.choice(cache.count, min(64, cache.count), replace=False))
-    variances = [
-        spread(cache.decode(k, cache.tap(k)[sample])) for k in range(first, len(trunk.blocks))
-    ]
-    running: list[float] = []
-    for step in range(steps):
-        set_rate(optimizer, cosine(step, steps, rate, warm=20))
-        rows = np.sort(random.choice(cache.count, batch, replace=False))
-        x = image_tensor(cache.image[rows])
-        with torch.no_grad():
-            for k in range(first):
-                x = trunk.blocks[k](x)
-        losses = []
-        for k, block, variance in zip(range(first, len(trunk.blocks)), late, variances, strict=True):
-            y = block(x)
-            target = cache.decode(k, cache.tap(k)[rows])
-            losses.append(((y - target).square() / variance).mean())
-            x = y.detach()
-        wanted = torch.from_numpy(cache.scores[rows].astype(np.float32))
-        losses.append(score_loss(scorer(x), wanted))
-        optimizer.zero_grad(set_to_none=True)
-        F.relu(torch.stack(losses)).sum().backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-        values = [float(v.detach()) for v in losses]
-        running = running or values
-        running = [0.97 * a + 0.03 * b for a, b in zip(running, values, strict=True)]
-        if step % 50 == 49 or step == steps - 1:
-            journal.write(
-                stage="settle", step=step + 1, errors=[round(v, 4) for v in running]
-            )

@@ -1,7 +1,7 @@
 """The segmentator's training, from random weights to the stored file.
 
 Stages of the compact variant: (1) a cache of crops with the teacher's features at its joints,
-(2) every block by itself, (3) the walk, (4) the late blocks on the student's own features,
+(2) every block by itself, (3) the walk, (4) all blocks together on the teacher's features,
 (5) decoder, 81 classes, centres and offsets with the trunk frozen, (6) everything together, the
 teacher on all cells beside the labels. The paper variant starts at (5) with a public trunk.
 Each stage leaves a file in the work folder and is not repeated.
@@ -10,6 +10,7 @@ Each stage leaves a file in the work folder and is not repeated.
 from __future__ import annotations
 
 import contextlib
+import copy
 import os
 import time
 from collections.abc import Iterator
@@ -39,15 +40,17 @@ from .loop import (
     draw_curve,
     load_checkpoint,
     read_weights,
+    relative_groups,
     save_checkpoint,
     set_rate,
     write_weights,
 )
 from .losses import Batch, Weights, total_loss
-from .mimicry import Scorer, fill_cache, freeze_norms, settle, spread, train_blocks, walk
+from .mimicry import Scorer, fill_cache, freeze_norms, spread, train_blocks
 from .scores import predictor, score_pictures
 from .teacher import DeeplabTeacher
 from .views import View, ViewMaker, read_cutouts
+from .walk import settle, walk
 
 FEATURE_TAPS = (2, 5, 9, 12, 16)
 """Teacher taps (units 3, 6, 10, 13, 17) that the trunk's blocks 1, 4, 8, 11 and 15 are held to."""
@@ -61,9 +64,12 @@ class Recipe:
     start: a .safetensors file of a former run; stages 1 to 5 are then left out.
     trunk: for the paper variant, a .safetensors state dict of torchvision's ResNet-101.
     seed: of everything random. side: pixels of a square crop, a multiple of 32.
-    crops: cached for stages 1 to 4. effort: factor on the steps of stage 2. walk_crops: in stage 3.
+    crops: cached for stages 1 to 4. effort: factor on the steps of stage 2.
+    walk_crops, walk_steps: of stage 3, for each block.
     settle_steps, settle_rate: stage 4. heads_steps, heads_rate: stage 5.
-    joint_steps, joint_rate: stage 6, whose heads learn `heads_share` times as fast as the trunk.
+    joint_steps, joint_rate: stage 6. joint_heads_rate: there for what lies behind the trunk, while it
+    still has norms; without them (`start`) it is `heads_share` times the trunk's rate.
+    settle_rate and joint_rate are relative to the size of each tensor.
     batch: views a step. features: weight of the teacher's features at the start of stage 6.
     longest: largest longer side a picture is scaled to. pasted, mosaic: share of such views.
     score_every, save_every, log_every: steps between scores, checkpoints and log lines.
@@ -79,17 +85,19 @@ class Recipe:
     seed: int = 1
     side: int = 256
     crops: int = 4000
-    effort: float = 1.0
-    walk_crops: int = 200
-    settle_steps: int = 600
+    effort: float = 2.0
+    walk_crops: int = 400
+    walk_steps: int = 500
+    settle_steps: int = 1500
     settle_rate: float = 3e-4
     heads_steps: int = 600
     heads_rate: float = 2e-3
     joint_steps: int = 4000
-    joint_rate: float = 1.5e-4
-    heads_share: float = 3.0
+    joint_rate: float = 2e-4
+    joint_heads_rate: float = 1e-3
+    heads_share: float = 4.0
     batch: int = 8
-    features: float = 0.3
+    features: float = 1.0
     longest: int = 640
     pasted: float = 0.45
     mosaic: float = 0.15
@@ -125,10 +133,10 @@ def train(data: Path, work: Path, recipe: Recipe, *, log: Log) -> Path:
     run = _Run(work, recipe, maker, teacher, device, journal, collection)
     if not recipe.start and not (work / "joint.pt").is_file():
         network = run.stage("heads", network)
-        if recipe.variant == "compact":
-            fold_norms(network)
     torch.set_num_threads(threads)
     network = run.stage("joint", network)
+    if recipe.variant == "compact":
+        fold_norms(network)
     scores = run.score(network, full=True)
     described = {name: f"{value:.4f}" for name, value in scores.items()}
     metadata = {
@@ -162,11 +170,11 @@ def _first_network(
         if recipe.trunk:
             load_torchvision_trunk(network, read_weights(Path(recipe.trunk)))
         return network
-    if (work / "joint.pt").is_file():
-        return build_segmentator(variant="compact")
     network = build_segmentator(variant="compact", norm=True)
     fold_norms(network.aspp)
     fold_norms(network.trunk)
+    if (work / "joint.pt").is_file():
+        return network
     done = load_checkpoint(work / "trunk.pt")
     if done is not None:
         network.trunk.load_state_dict(done["trunk"])
@@ -201,12 +209,15 @@ def _mimic(
         effort=recipe.effort, seed=recipe.seed, workers=threads, journal=journal,
     )  # fmt: skip
     torch.set_num_threads(threads)
-    walk(trunk, scorer, cache, crops=recipe.walk_crops, journal=journal)
+    walk(
+        trunk, cache, work / "blocks", crops=recipe.walk_crops, steps=recipe.walk_steps,
+        seed=recipe.seed, journal=journal,
+    )  # fmt: skip
     fold_norms(trunk)
     fold_norms(scorer)
     settle(
-        trunk, scorer, cache, first=6, steps=recipe.settle_steps, batch=recipe.batch,
-        rate=recipe.settle_rate, seed=recipe.seed, journal=journal,
+        trunk, scorer, cache, steps=recipe.settle_steps, batch=recipe.batch,
+        rate=recipe.settle_rate, seed=recipe.seed, journal=journal, checkpoint=work / "settle.pt",
     )  # fmt: skip
     return trunk, scorer
 
@@ -248,12 +259,11 @@ class _Run:
         state = load_checkpoint(self.work / f"{name}.pt")
         if state is not None:
             network.load_state_dict(state["network"])
-            optimizer.load_state_dict(state["optimizer"])
             average.restore(state["average"])
             first = int(state["step"])
+            if first < steps:
+                optimizer.load_state_dict(state["optimizer"])
         network.train()
-        if not heads:
-            freeze_norms(network)
         freeze_norms(network.trunk)
         seen: dict[str, float] = {}
         began = time.monotonic()
@@ -279,16 +289,20 @@ class _Run:
         return network.eval()
 
     def _optimizer(self, network: Segmentator, heads: bool) -> torch.optim.Optimizer:
-        trunk = list(network.trunk.parameters())
-        others = [p for n, p in network.named_parameters() if not n.startswith("trunk.")]
-        for parameter in trunk:
+        for parameter in network.trunk.parameters():
             parameter.requires_grad_(not heads)
-        groups: list[dict[str, Any]] = [
-            {"params": others, "share": 1.0 if heads else self.recipe.heads_share}
-        ]
-        if not heads:
-            groups.append({"params": trunk, "share": 1.0})
-        return torch.optim.AdamW(groups, lr=1e-4, weight_decay=1e-4, betas=(0.9, 0.98))
+        others = [(n, p) for n, p in network.named_children() if n != "trunk"]
+        norms = any(isinstance(m, nn.BatchNorm2d) for _, part in others for m in part.modules())
+        groups: list[dict[str, Any]] = [] if heads else relative_groups(network.trunk)
+        for _, part in others:
+            if heads:
+                groups.append({"params": list(part.parameters()), "share": 1.0})
+            elif norms:
+                share = self.recipe.joint_heads_rate / self.recipe.joint_rate
+                groups.append({"params": list(part.parameters()), "share": share})
+            else:
+                groups += relative_groups(part, share=self.recipe.heads_share)
+        return torch.optim.AdamW(groups, lr=1e-4, weight_decay=1e-4, betas=(0.9, 0.99))
 
     def _batches(self, name: str, first: int, steps: int) -> Iterator[tuple[int, Batch]]:
         """(step, batch), each batch drawn from its step's own seed; the next ones are made meanwhile."""
@@ -363,14 +377,17 @@ class _Run:
         self.journal.write(stage=name, step=step, **scores)
         if name == "joint":
             path = self.work / f"segmentator-{self.recipe.variant}.latest.safetensors"
-            write_weights(path, network, {"step": str(step), "variant": self.recipe.variant})
+            shown = copy.deepcopy(network)
+            if self.recipe.variant == "compact":
+                fold_norms(shown)
+            write_weights(path, shown, {"step": str(step), "variant": self.recipe.variant})
         with contextlib.suppress(ImportError):  # the journal has the numbers; a picture is a comfort
             size = self.recipe.score_sizes[0]
             names = (f"person_{size}", f"mean20_{size}", f"ap50_{size}")
             draw_curve(self.journal, self.work / "curve.png", x="step", names=names)
         network.load_state_dict(own)
         network.train()
-        freeze_norms(network.trunk if name == "heads" else network)
+        freeze_norms(network.trunk)
 
     def score(self, network: Segmentator, *, full: bool) -> dict[str, float]:
         """Scores of the set-aside pictures: all at every size, or some at the first."""

@@ -1,0 +1,178 @@
+"""The mimicked blocks strung together, on the student's own features.
+
+`walk` goes from block to block, training and solving each for the teacher's features from what the
+student's earlier blocks give; `settle` trains all of them end to end on those features.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..segmentator import CompactTrunk, Front, InvertedResidual
+from .loop import Journal, cosine, load_checkpoint, relative_groups, save_checkpoint, set_rate
+from .mimicry import Scorer, TeacherCache, block_batches, image_tensor, inside, score_loss, spread
+
+
+def refine_block(
+    block: nn.Module, index: int, cache: TeacherCache, own: np.ndarray, *, steps: int, rate: float, seed: int
+) -> None:
+    """Train one block, norms frozen, from the student's own features to the teacher's."""
+    batches = block_batches(cache, index, 8, np.random.default_rng((seed, index, 5)), own)
+    variance = spread(cache.decode(index, cache.tap(index)[:64]))
+    optimizer = torch.optim.Adam(block.parameters(), lr=rate, betas=(0.9, 0.98))
+    block.eval()
+    for step in range(steps):
+        set_rate(optimizer, cosine(step, steps, rate, warm=min(40, steps // 4)))
+        x, target, margin = next(batches)
+        error = (inside(block(x), margin) - inside(target, margin)).square() / variance
+        optimizer.zero_grad(set_to_none=True)
+        error.mean().backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+
+
+@torch.no_grad()
+def solve_projection(
+    block: Front | InvertedResidual, index: int, cache: TeacherCache, inputs: list[Tensor]
+) -> tuple[float, float]:
+    """Ridge regression of a block's projection towards the teacher's features, from the trained one.
+
+    `inputs` are batches of 8 in the cache's order. Returns the error before and after, shares of the
+    target's variance. The projection's norm becomes a plain bias.
+    """
+    conv, norm = block.project[0], block.project[1]
+    assert isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)
+    assert norm.running_mean is not None and norm.running_var is not None
+    gain = norm.weight / torch.sqrt(norm.running_var + norm.eps)
+    bias = norm.bias - norm.running_mean * gain
+    start = torch.cat([conv.weight[:, :, 0, 0] * gain[:, None], bias[:, None]], 1)
+    gram = torch.zeros(start.shape[1], start.shape[1], dtype=torch.float64)
+    moment = torch.zeros(start.shape[1], start.shape[0], dtype=torch.float64)
+    before = after = power = 0.0
+    for number, x in enumerate(inputs):
+        target = cache.decode(index, cache.tap(index)[8 * number : 8 * number + len(x)])
+        hidden = block.body(x)
+        rest = target - x if getattr(block, "shortcut", False) else target
+        h = hidden.permute(0, 2, 3, 1).reshape(-1, hidden.shape[1])
+        h = torch.cat([h, torch.ones(len(h), 1)], 1)
+        rest = rest.permute(0, 2, 3, 1).reshape(-1, rest.shape[1]) - h @ start.T
+        gram += (h.T @ h).double()
+        moment += (h.T @ rest).double()
+        before += float(rest.square().sum())
+        power += float((target - target.mean((0, 2, 3), keepdim=True)).square().sum())
+    gram.diagonal().add_(1e-3 * float(gram.diagonal().mean()))
+    step = torch.linalg.solve(gram, moment).T
+    after = before - float((moment.T * step).sum())
+    solved = start + step.float()
+    conv.weight.copy_(solved[:, :-1, None, None])
+    norm.weight.fill_(1.0)
+    norm.running_mean.zero_()
+    norm.running_var.fill_(1.0 - norm.eps)
+    norm.bias.copy_(solved[:, -1])
+    return before / power, after / power
+
+
+def walk(
+    trunk: CompactTrunk,
+    cache: TeacherCache,
+    folder: Path,
+    *,
+    crops: int,
+    steps: int,
+    seed: int,
+    journal: Journal,
+) -> None:
+    """String the blocks together: each is trained again, then solved, on the student's own features.
+
+    In order, for each block but the front: `steps` of training from what the student's earlier blocks
+    give to the teacher's features, then its projection by ridge regression over `crops` crops. This
+    takes away the drift that would build up from block to block. The norms stay as they were trained
+    with: measured again they fit the filters before them worse. Finished blocks are kept in `folder`.
+    """
+    own: np.ndarray = cache.image
+    for index, block in enumerate(trunk.blocks):
+        assert isinstance(block, Front | InvertedResidual)
+        path = folder / f"walked{index:02d}.pt"
+        state = load_checkpoint(path)
+        block.eval()
+        if state is not None:
+            block.load_state_dict(state)
+        else:
+            if index and steps:
+                refine_block(block, index, cache, own, steps=steps, rate=3e-3, seed=seed)
+            parts = [own[at : at + 8] for at in range(0, min(crops, len(own)), 8)]
+            inputs = [_own_tensor(part, index) for part in parts]
+            before, after = solve_projection(block, index, cache, inputs)
+            journal.write(stage="walk", block=index, before=before, after=after)
+            save_checkpoint(path, block.state_dict())
+        own = _advance(block, own, index)
+
+
+def _own_tensor(raw: np.ndarray, index: int) -> Tensor:
+    if index == 0:
+        return image_tensor(raw)
+    return torch.from_numpy(raw).float().contiguous(memory_format=torch.channels_last)
+
+
+@torch.no_grad()
+def _advance(block: nn.Module, own: np.ndarray, index: int) -> np.ndarray:
+    """A block's output for all crops, (N, C, h, w) float16."""
+    parts = [
+        block(_own_tensor(own[at : at + 8], index)).half().numpy() for at in range(0, len(own), 8)
+    ]
+    return np.concatenate(parts)
+
+
+def settle(
+    trunk: CompactTrunk,
+    scorer: Scorer,
+    cache: TeacherCache,
+    *,
+    steps: int,
+    batch: int,
+    rate: float,
+    seed: int,
+    journal: Journal,
+    checkpoint: Path,
+) -> None:
+    """Train the strung-together blocks end to end on the teacher's features at all their joints.
+
+    The norms are folded by now; `rate` is relative to each tensor's size. Resumes at `checkpoint`.
+    """
+    both = nn.ModuleDict({"trunk": trunk, "scorer": scorer}).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    optimizer = torch.optim.Adam(relative_groups(both), lr=rate, betas=(0.9, 0.98))
+    sample = np.arange(0, cache.count, max(1, cache.count // 64))
+    variances = [spread(cache.decode(k, cache.tap(k)[sample])) for k in range(len(trunk.blocks))]
+    first = 0
+    state = load_checkpoint(checkpoint)
+    if state is not None:
+        both.load_state_dict(state["both"])
+        optimizer.load_state_dict(state["optimizer"])
+        first = int(state["step"])
+    running: list[float] = []
+    for step in range(first, steps):
+        set_rate(optimizer, cosine(step, steps, rate, warm=20))
+        random = np.random.default_rng((seed, 77, step))
+        rows = np.sort(random.choice(cache.count, batch, replace=False))
+        x = image_tensor(cache.image[rows])
+        losses = []
+        for k, (block, variance) in enumerate(zip(trunk.blocks, variances, strict=True)):
+            x = block(x)
+            losses.append(((x - cache.decode(k, cache.tap(k)[rows])).square() / variance).mean())
+        wanted = torch.from_numpy(cache.scores[rows].astype(np.float32))
+        losses.append(score_loss(scorer(x), wanted))
+        optimizer.zero_grad(set_to_none=True)
+        torch.stack(losses).sum().backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(both.parameters(), 20.0)
+        optimizer.step()
+        values = [float(v.detach()) for v in losses]
+        running = running or values
+        running = [0.97 * a + 0.03 * b for a, b in zip(running, values, strict=True)]
+        if step % 25 == 24 or step == steps - 1:
+            journal.write(stage="settle", step=step + 1, errors=[round(v, 3) for v in running])
+        if step % 100 == 99 or step == steps - 1:
+            now = {"step": step + 1, "both": both.state_dict(), "optimizer": optimizer.state_dict()}
+            save_checkpoint(checkpoint, now)
