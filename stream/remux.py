@@ -86,6 +86,11 @@ class Copier:
         """Metadata of the input's container."""
         return kept_tags(self._input.metadata) if self._input is not None else {}
 
+    @property
+    def ticks(self) -> list[int]:
+        """Ticks in a second of each copied stream."""
+        return [each.time_base.denominator for each in self._chosen if each.time_base]
+
     def before(self, video: int) -> list[Stream]:
         """The chosen streams that stand before the video in the input."""
         return [each for each in self._chosen if each.index < video]

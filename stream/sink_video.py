@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from fractions import Fraction
 from pathlib import Path
@@ -199,6 +200,9 @@ class VideoWriter:
         if self._container in ("mp4", "mov"):
             # otherwise FFmpeg multiplies small time bases, and the time stamps with them
             options["video_track_timescale"] = str(self._time_base.denominator)
+            # where a track starts is counted in this; the default of 1000 would move it a little
+            ticks = math.lcm(self._time_base.denominator, *self._copier.ticks)
+            options["movie_timescale"] = str(ticks if ticks < 1 << 31 else self._time_base.denominator)
             if needs_free_tags(self._copier.container_tags):
                 options["movflags"] = "use_metadata_tags"
         if self._container in ("matroska", "webm"):

@@ -74,12 +74,15 @@ def make(path: Path, clip: Clip | None = None) -> Path:
             words.metadata["language"] = "fra"
         if clip.chapters:
             out.set_chapters([_chapter(0, 0, 400, "one"), _chapter(1, 400, 800, "two")])
+        shown: dict[int, int] = {}
         for number, tick in enumerate(clip.ticks):
             rgb = av.VideoFrame.from_ndarray(picture(number, clip.width, clip.height, clip.seed))
             frame = rgb if clip.format in ("rgb24", "pal8") else rgb.reformat(format=clip.format)
             frame.pts, frame.time_base = tick, clip.time_base
-            out.mux(video.encode(frame))
-        out.mux(video.encode(None))
+            following = clip.ticks[number + 1] if number + 1 < len(clip.ticks) else tick + 512
+            shown[tick] = following - tick
+            _mux(out, video.encode(frame), shown)
+        _mux(out, video.encode(None), shown)
         seconds = float((clip.ticks[-1] + 1) * clip.time_base + 1 / clip.rate)
         for stream in sounds:
             _sound(out, stream, seconds)
@@ -87,6 +90,12 @@ def make(path: Path, clip: Clip | None = None) -> Path:
             _say(out, words, b"hello", 120, 300)
             _say(out, words, b"world", 500, 200)
     return path
+
+
+def _mux(out: av.container.OutputContainer, packets: Sequence[av.Packet], shown: dict[int, int]) -> None:
+    for packet in packets:
+        packet.duration = shown.get(packet.pts or 0, 0)
+        out.mux(packet)
 
 
 def _add_sound(out: av.container.OutputContainer, codec: str, language: str) -> av.AudioStream:
@@ -104,8 +113,9 @@ def _sound(out: av.container.OutputContainer, stream: av.AudioStream, seconds: f
     kind = stream.codec_context.format.name
     for start in range(0, samples, size):
         part = np.stack([wave[start : start + size]] * 2)
-        if kind.startswith("s16"):
-            part = (part * 32767).astype(np.int16)
+        if kind.startswith("s"):
+            deep = np.int16 if kind.startswith("s16") else np.int32
+            part = (part * np.iinfo(deep).max).astype(deep)
         if not kind.endswith("p"):
             part = np.ascontiguousarray(part.T).reshape(1, -1)
         frame = av.AudioFrame.from_ndarray(part, format=kind, layout="stereo")
