@@ -6,7 +6,6 @@ import importlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-import numpy as np
 
 from configs.schema import Config
 
@@ -55,15 +54,12 @@ class NetworkSpec:
 
     def open(self, config: Config) -> Engine:
         """Open the network on the configured engine; torch is not imported when the cache has it."""
-        from engines import graph_digest, open_engine
+        from engines import example_inputs, graph_digest, open_engine
         from models.weights import weights_path
 
         from_list = self.weights if "." in self.weights else weights_path(self.weights)
         graph = graph_digest(self.builder, {"variant": self.variant}, from_list)
-        # Not zeros: the difference from eager is measured with this input.
-        random = np.random.default_rng(7)
-        shapes = [(1, count, self.height, self.width) for count in self.channels]
-        examples = tuple(random.random(shape, np.float32) for shape in shapes)
+        examples = example_inputs(self.channels, self.height, self.width)
         return open_engine(
             self.build,
             examples,
