@@ -6,7 +6,6 @@ import importlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-
 from configs.schema import Config
 
 if TYPE_CHECKING:
