@@ -78,6 +78,8 @@ def step(
         votes = _vote(votes, ids, after, history, unit)
     near = votes > 0
     models, fits = _models(main, state.models, before, after, near, unit, grey.shape, static)
+    if len(models) == 2:
+        votes = _joined(votes, models, before, after)
     share, wild = _explained(ids, after, near, history, unit)
     explained = 0.8 * state.explained + 0.2 * share if main is not None else 0.0
     # Wild corners are tracking failures; those that merely miss the layers may be a layer not yet found.
@@ -291,6 +293,15 @@ def _models(
         models.append(fitted[0])
         fits[mine] = np.minimum(fits[mine], fitted[1])
     return tuple(models), fits
+
+
+def _joined(
+    votes: NDArray[np.float32], models: tuple[Homography, ...], before: Points, after: Points
+) -> NDArray[np.float32]:
+    """Let corners that have no vote yet join the layer that they moved with."""
+    far, near = (geometry.residuals(h, before, after) for h in models)
+    first = np.where(near < far - 0.2, np.float32(0.5), np.float32(-0.5))
+    return np.where(np.abs(votes) < 0.02, first, votes).astype(np.float32)
 
 
 def _explained(

@@ -24,10 +24,12 @@ _LIKE = np.exp(-np.square(np.arange(256)) / (2 * 12.0 * 12.0)).astype(np.float32
 @dataclass(frozen=True, slots=True)
 class Background:
     """The scene without things at one frame: uint8 RGB at the size at which sources are compared, and where
-    enough other frames agree on it (uint8 0 or 1)."""
+    enough other frames agree on it (uint8 0 or 1). `calm`: they agree nearly everywhere, so that what differs
+    is a thing and not the way this scene is (a crowd, waves, leaves)."""
 
     rgb: Bytes
     sure: Bytes
+    calm: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +117,7 @@ def differ(memory: Memory, found: Background) -> Difference:
     if memory.masked is not None:
         things |= fit(memory.masked, shape)
     open_ground = (sure > 0) & (_grown(things, 6 * shape[0] / 180) == 0)
-    if np.count_nonzero(open_ground) < 200:
+    if not found.calm or np.count_nonzero(open_ground) < 200:
         return empty
     low, high = cv2.erode(background, np.ones((3, 3))), cv2.dilate(background, np.ones((3, 3)))
     apart = cv2.max(cv2.subtract(picture, high), cv2.subtract(low, picture))
@@ -123,7 +125,7 @@ def differ(memory: Memory, found: Background) -> Difference:
     most = cv2.max(cv2.max(r, g), b)
     # What open ground shows anyway (noise, misalignment, leaves) is no sign of a thing.
     usual = float(np.percentile(most[open_ground], 97))
-    if usual > 40:
+    if usual > 25:
         return empty
     strange = u8((cv2.GaussianBlur(most, (0, 0), 0.8) > max(16.0, 2.0 * usual + 6)).astype(np.uint8) & sure)
     strange = u8(cv2.morphologyEx(strange, cv2.MORPH_CLOSE, np.ones((3, 3), np.uint8)))
@@ -143,11 +145,12 @@ def _darkness(picture: Bytes, background: Bytes, sure: Bytes, open_ground: Bytes
     tint = np.maximum(np.abs(pr / ps - qr / qs), np.abs(pb / ps - qb / qs))
     # A shadow dims what is there; a dark thing has edges of its own.
     wide = cv2.GaussianBlur(ps, (0, 0), 4) / cv2.GaussianBlur(qs, (0, 0), 4)
-    own = cv2.GaussianBlur(np.abs(ps - wide * qs), (0, 0), 1.5)
+    # At the shadow's own border the ratio changes fast: there the better of its two sides is asked.
+    own = cv2.erode(cv2.GaussianBlur(np.abs(ps - wide * qs), (0, 0), 1.0), np.ones((7, 7)))
     same = (tint < 0.03) & (ratio > 0.3) & (own < 0.35 * (qs - ps) + 6) & (sure > 0)
     # The soft edge begins well inside the penumbra: pixels that only might be in shadow stay untouched.
     spread = float(np.percentile(np.abs(ratio[open_ground > 0] - 1), 90))
-    if spread > 0.12:
+    if spread > 0.08:
         return np.zeros(picture.shape[:2], np.uint8)
     edge = 1 - max(0.03, 1.5 * spread)
     soft = np.clip((edge - ratio) / 0.06, 0, 1)
@@ -197,7 +200,9 @@ def background(plate: Plate, memory: Memory) -> Background | None:
         cv2.copyTo(picture, better, answer)
         count += weight
     sure = ((count >= 3) & (best > 0.6 * count)).astype(np.uint8)
-    return Background(answer, sure)
+    asked = np.count_nonzero(count >= 3)
+    calm = np.count_nonzero(sure) > 0.93 * asked and asked > 0.5 * count.size
+    return Background(answer, sure, calm)
 
 
 def _distant(plate: Plate, memory: Memory) -> list[Memory]:

@@ -85,7 +85,7 @@ def recall(
     ballots = []
     grey = current.grey[area.window]
     usual = None
-    if scene is not None:
+    if scene is not None and scene.calm:
         grey_scene = u8(cv2.cvtColor(scene.rgb[area.window], cv2.COLOR_RGB2GRAY))
         usual = grey_scene, u8(scene.sure[area.window] * np.uint8(255))
     for near in layers:
