@@ -286,7 +286,7 @@ def _plane(
 ) -> NDArray[Any]:
     plane = video.planes[number]
     stride = plane.line_size
-    rows = np.frombuffer(plane, dtype).reshape(height, abs(stride) // np.dtype(dtype).itemsize)  # type: ignore[call-overload]
+    rows: NDArray[Any] = np.frombuffer(plane, dtype).reshape(height, abs(stride) // np.dtype(dtype).itemsize)  # type: ignore[call-overload]
     return rows[::-1] if stride < 0 else rows
 
 

@@ -11,7 +11,8 @@ from pathlib import Path
 import av
 
 from stream.errors import InputError, UsageError
-from stream.planes import colour_of, from_video_frame, nearest_format
+from stream.pixel_format import nearest_format
+from stream.planes import colour_of, from_video_frame
 from stream.source_info import MAX_PIXELS, SourceInfo
 from stream.source_video import Opened, check_size, clockwise
 from stream.types import Frame

@@ -19,7 +19,8 @@ from av.stream import Disposition
 from av.video.stream import VideoStream
 
 from stream.errors import InputError, UsageError
-from stream.planes import colour_of, from_video_frame, nearest_format
+from stream.pixel_format import nearest_format
+from stream.planes import colour_of, from_video_frame
 from stream.source_info import MAX_PIXELS, MAX_SIDE, SourceInfo, StreamInfo
 from stream.timeline import Clock, Damage
 from stream.types import Frame
@@ -134,7 +135,7 @@ def _pick(container: InputContainer, where: str) -> VideoStream:
     if stream.codec_context is None:
         raise InputError("there is no decoder for its video", where=where)
     check_size(stream.codec_context.width, stream.codec_context.height, where)
-    stream.thread_type = "AUTO"  # type: ignore[assignment]
+    stream.thread_type = "AUTO"
     return stream
 
 
@@ -212,7 +213,7 @@ def _from(
     except (av.FFmpegError, OSError):
         return None
     # a flushed decoder forgets how far pictures may be out of order, and would drop some
-    stream.codec_context.reorder_depth = depth  # type: ignore[misc]
+    stream.codec_context.reorder_depth = depth
     pictures = _decode(container, stream, damage)
     landed = next(pictures, None)
     if landed is None or landed.pts is None or landed.pts > target:

@@ -37,7 +37,7 @@ def test_what_is_known_of_a_clip(plain: Path) -> None:
     assert [each.kind for each in info.streams] == ["audio", "audio"]
     assert [each.language for each in info.streams] == ["eng", "deu"]
     assert [frame.index for frame in frames] == list(range(COUNT))
-    assert source.warnings == []
+    assert source.warnings == [] and not source.damaged
 
 
 def test_pictures_are_what_was_drawn(plain: Path) -> None:
@@ -193,6 +193,7 @@ def test_a_file_cut_off_is_read_as_far_as_it_goes(tmp_path: Path, suffix: str) -
         frames = list(source)
     assert 3 < len(frames) < COUNT
     if suffix == ".mkv":
+        assert source.damaged
         assert any("cut off or damaged" in each and " s " in each for each in source.warnings)
 
 
@@ -208,6 +209,7 @@ def test_damage_in_the_middle_is_told_with_its_time(plain: Path, tmp_path: Path)
         frames = list(source)
     assert len(frames) >= COUNT - 6
     assert any("damaged from 0." in each for each in source.warnings)
+    assert source.damaged
 
 
 def images(folder: Path, names: list[str], size: tuple[int, int] = (WIDTH, HEIGHT)) -> Path:
