@@ -17,14 +17,15 @@ Points = NDArray[np.float32]
 
 def apply(homography: Homography, points: Points) -> Points:
     """Map N x 2 points."""
-    h = homography
-    x, y = points[:, 0].astype(np.float64), points[:, 1].astype(np.float64)
-    w = h[2, 0] * x + h[2, 1] * y + h[2, 2]
-    w = np.where(np.abs(w) < 1e-9, 1e-9, w)
-    out = np.empty((len(points), 2), np.float32)
-    out[:, 0] = (h[0, 0] * x + h[0, 1] * y + h[0, 2]) / w
-    out[:, 1] = (h[1, 0] * x + h[1, 1] * y + h[1, 2]) / w
-    return out
+    if len(points) == 0:
+        return np.zeros((0, 2), np.float32)
+    mapped = cv2.perspectiveTransform(points.reshape(-1, 1, 2).astype(np.float64), homography)
+    return np.asarray(mapped, np.float32).reshape(-1, 2)
+
+
+def inverse(homography: Homography) -> Homography:
+    """The map back; zeros where there is none."""
+    return cast(Homography, cv2.invert(homography)[1])
 
 
 def scaling(factor_x: float, factor_y: float | None = None) -> Homography:
@@ -88,7 +89,7 @@ def refine(
     p, to_p = _normalise(source)
     q, to_q = _normalise(target)
     unit = 1.0 / to_q[0, 0]
-    h = to_q @ start @ np.linalg.inv(to_p)
+    h = to_q @ start @ inverse(to_p)
     for turn in range(rounds + 1):
         mapped = p @ h.T
         r2 = np.square(mapped[:, :2] / mapped[:, 2:] - q[:, :2]).sum(1) * (unit * unit)

@@ -95,7 +95,7 @@ def step(
     full = geometry.scaling(1 / scale[0], 1 / scale[1])
     motion = Motion(
         index=frame.index,
-        homographies=tuple(full @ m @ np.linalg.inv(full) for m in models),
+        homographies=tuple(full @ m @ geometry.inverse(full) for m in models),
         corners=geometry.apply(full, corners),
         ids=ids,
         static=static,
@@ -124,7 +124,7 @@ def between(a: Motion, b: Motion, start: Homography | None = None, near: bool = 
         i, j = i[some], j[some]
     source, target = a.corners[i], b.corners[j]
     if start is not None:
-        fitted = geometry.refine(start, source, target, rounds=3)
+        fitted = geometry.refine(start, source, target, rounds=2)
         if fitted is not None:
             return fitted[0]
     found = geometry.robust(source, target, 1.5)

@@ -167,7 +167,7 @@ def relate(a: View, b: View, near: bool = False, direct: bool = True) -> Homogra
     if a.pose == b.pose:
         return np.eye(3)
     layer = int(near)
-    chain = b.chain[layer] @ np.linalg.inv(a.chain[layer])
+    chain = b.chain[layer] @ geometry.inverse(a.chain[layer])
     chain = chain / chain[2, 2]
     if not direct:
         return chain

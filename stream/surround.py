@@ -175,7 +175,7 @@ def background(plate: Plate, memory: Memory) -> Background | None:
         if other.view.pose == memory.view.pose:
             picture, clear = other.half, u8(1 - hidden)
         else:
-            into = to_half @ relate(other.view, memory.view, direct=False) @ np.linalg.inv(to_half)
+            into = to_half @ relate(other.view, memory.view, direct=False) @ geometry.inverse(to_half)
             if not geometry.plausible(into, *size, most=0.8):
                 continue
             picture = u8(cv2.warpPerspective(other.half, into, size, flags=cv2.INTER_LINEAR))
