@@ -120,7 +120,7 @@ def _moved_back(
     each: Track, chain: NDArray[np.float64], way: NDArray[np.float64], width: int, height: int
 ) -> Track:
     x0, y0, x1, y1 = each.instance.box
-    back = np.linalg.inv(chain)
+    back = np.asarray(np.linalg.inv(chain), np.float64)
     affine = regions.local_affine(back, (x0 + x1) / 2, (y0 + y1) / 2)
     affine[:, 2] -= way
     mask = each.instance.mask
