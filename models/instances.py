@@ -117,7 +117,7 @@ def group_instances(
         cells = order[start:stop]
         label = int(votes[:, number].argmax())
         # Classes of one kind share their probability (car and truck), so the kind's sum counts.
-        sure = float(votes[KIND_OF[label] == KIND_OF, number].sum()) / (stop - start)
+        sure = float(votes[KIND_OF[label] == KIND_OF, number].sum()) / len(cells)
         peak_at = int(owner[cells[0]])
         strength = float(np.sqrt(heat[peak_at])) if peak_at >= 0 else 0.5
         rows, columns = ys[cells], xs[cells]

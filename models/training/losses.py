@@ -142,8 +142,8 @@ class Weights:
 
     teacher: float = 1.0
     label: float = 1.0
-    centre: float = 0.3
-    offset: float = 0.3
+    centre: float = 0.6
+    offset: float = 0.5
 
 
 def total_loss(
