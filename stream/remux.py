@@ -52,6 +52,9 @@ def needs_free_tags(tags: dict[str, str]) -> bool:
     return any(key.lower().partition("-")[0] not in _PLAIN_TAGS for key in kept_tags(tags))
 
 
+_COVER = {"png": ("cover.png", "image/png"), "mjpeg": ("cover.jpg", "image/jpeg")}
+
+
 class Copier:
     """The streams of one input beside its video, on their way into an open output; owns the input container.
 
@@ -61,6 +64,7 @@ class Copier:
     def __init__(self, info: SourceInfo, container: str, *, streams: bool = True) -> None:
         self._info = info
         self._input: InputContainer | None = None
+        self._path: str | Path = ""
         self.copied: list[str] = []
         self.lost: list[str] = []
         self.damage: list[str] = []
@@ -73,7 +77,8 @@ class Copier:
         if "://" in info.path and not info.path.startswith(("http://", "https://", "file://")):
             self.lost = [f"{each} of a live address" for each in info.streams]
             return
-        self._input = open_container(info.path if "://" in info.path else Path(info.path))
+        self._path = info.path if "://" in info.path else Path(info.path)
+        self._input = open_container(self._path)
         self._choose(container)
 
     @property
@@ -101,6 +106,12 @@ class Copier:
 
     def add(self, output: OutputContainer, stream: Stream) -> None:
         """Give the output a stream like this one, with its tags and disposition."""
+        if _is_cover(stream) and output.format.name == "matroska":
+            # Matroska keeps cover art as an attached file; as a stream it would be a second video
+            name, kind = _COVER.get(stream.codec_context.name, ("cover.jpg", "image/jpeg"))
+            name = stream.metadata.get("filename", name)
+            output.add_attachment(name, stream.metadata.get("mimetype", kind), self._cover(stream.index))
+            return
         self._to[stream.index] = _add(output, stream)
 
     def start(self, output: OutputContainer, container: str) -> None:
@@ -113,7 +124,9 @@ class Copier:
             self.copied.append(f"{len(chapters)} chapters")
         elif chapters:
             self.lost.append(f"{len(chapters)} chapters")
-        with_packets = [each for each in self._chosen if not isinstance(each, AttachmentStream)]
+        with_packets = [
+            each for each in self._chosen if each.index in self._to and not isinstance(each, AttachmentStream)
+        ]
         for each in self._input.streams:
             if each not in with_packets and not isinstance(each, AttachmentStream):
                 each.discard = Discard.all
@@ -160,10 +173,12 @@ class Copier:
         last = Fraction(0)
         try:
             for packet in source.demux(*streams):
-                if packet.dts is None and packet.pts is None:
-                    continue
-                if packet.stream.disposition & Disposition.attached_pic:
+                if _is_cover(packet.stream) and packet.size:
+                    # cover art has no time of its own
+                    packet.pts = packet.dts = 0
                     yield packet
+                    continue
+                if packet.dts is None and packet.pts is None:
                     continue
                 tb = packet.time_base
                 stamp = packet.pts if packet.pts is not None else packet.dts
@@ -180,6 +195,13 @@ class Copier:
         except (av.FFmpegError, OSError) as error:
             reason = getattr(error, "strerror", None) or str(error)
             self.damage.append(f"sound and other streams stop at {float(last):.2f} s: {reason}")
+
+    def _cover(self, index: int) -> bytes:
+        with open_container(self._path) as again:
+            for packet in again.demux(again.streams[index]):
+                if packet.size:
+                    return bytes(packet)
+        return b""
 
     def _window(self) -> tuple[Fraction | None, Fraction | None, Fraction]:
         info = self._info
@@ -201,6 +223,10 @@ class Copier:
                 new = {**chapter, "start": round((start - shift) / tb), "end": round((end - shift) / tb)}
                 kept.append(new)
         return kept
+
+
+def _is_cover(stream: Stream) -> bool:
+    return bool(stream.disposition & Disposition.attached_pic)
 
 
 def _add(output: OutputContainer, stream: Stream) -> Stream:

@@ -190,6 +190,31 @@ def _attach(source: Path, output: Path) -> None:
                 after.mux(packet)
 
 
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_cover_art_goes_along(tmp_path: Path, suffix: str) -> None:
+    plain = make(tmp_path / "plain.mp4", Clip(audio=[("aac", "eng")]))
+    cv2.imwrite(str(tmp_path / "cover.jpg"), picture(0))
+    source = tmp_path / "in.mp4"
+    with (
+        av.open(str(plain)) as before,
+        av.open(str(tmp_path / "cover.jpg")) as art,
+        av.open(str(source), "w") as after,
+    ):
+        streams = {each.index: after.add_stream_from_template(each, opaque=True) for each in before.streams}
+        cover = after.add_stream_from_template(art.streams.video[0], opaque=True)
+        cover.disposition = av.stream.Disposition.attached_pic
+        for packet in before.demux():
+            if packet.dts is not None:
+                packet.stream = streams[packet.stream.index]
+                after.mux(packet)
+        data = next(art.demux())
+        data.stream = cover
+        after.mux(data)
+    sink = copy(source, tmp_path / f"out{suffix}")
+    assert any("cover" in each for each in sink.streams_copied)
+    assert [each.kind for each in read(tmp_path / f"out{suffix}")[0].streams] == ["audio", "cover"]
+
+
 def test_what_does_not_fit_is_said_before_the_first_frame(tmp_path: Path) -> None:
     source = make(tmp_path / "in.mkv", Clip(audio=[("aac", "eng")], subtitles=True, rotation=90))
     with open_source(source) as frames:
