@@ -10,12 +10,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import av
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from stream.arrays import f32, u8
 from stream.errors import EngineError
 from stream.types import Image
 
@@ -60,9 +62,9 @@ def compose(seed: int = 1) -> Scene:
         walked = (index - 8) / (FRAMES - 20)
         left = -bust.shape[1] + walked * (WIDTH + bust.shape[1]) + shift_x
         top = HEIGHT - bust.shape[0] + 6 * abs(np.sin(index * 0.35)) + 3
-        place = np.float32([[1, 0, left], [0, 1, top]])  # type: ignore[arg-type]
-        there = cv2.warpAffine(alpha, place, (WIDTH, HEIGHT))[..., None]
-        shown = cv2.warpAffine(bust, place, (WIDTH, HEIGHT), borderMode=cv2.BORDER_REPLICATE)
+        place = np.array([[1, 0, left], [0, 1, top]], np.float32)
+        there = f32(cv2.warpAffine(alpha, place, (WIDTH, HEIGHT)))[..., None]
+        shown = f32(cv2.warpAffine(bust, place, (WIDTH, HEIGHT), borderMode=cv2.BORDER_REPLICATE))
         noise = random.standard_normal(clean.shape, dtype=np.float32) * 1.5
         both = clean * (1 - there) + shown * there
         truth.append(_bytes(clean + noise))
@@ -100,12 +102,9 @@ def _photographs() -> tuple[Image, NDArray[np.float32], NDArray[np.float32]]:
     cv2.fillPoly(outline, [np.array(_BUST, np.int32)], 255, lineType=cv2.LINE_AA)
     alpha = cv2.GaussianBlur(outline, (0, 0), 1.2).astype(np.float32) / 255
     size = (round(person.shape[1] * 0.62), round(person.shape[0] * 0.62))
-    small = cv2.resize(person, size, interpolation=cv2.INTER_AREA)
-    return (
-        _photograph("sklearn", "datasets/images/china.jpg"),
-        small,
-        cv2.resize(alpha, size, interpolation=cv2.INTER_AREA),
-    )
+    small = f32(cv2.resize(person, size, interpolation=cv2.INTER_AREA))
+    soft = f32(cv2.resize(alpha, size, interpolation=cv2.INTER_AREA))
+    return _photograph("sklearn", "datasets/images/china.jpg"), small, soft
 
 
 def _photograph(package: str, inside: str) -> Image:
@@ -118,7 +117,7 @@ def _photograph(package: str, inside: str) -> Image:
     picture = cv2.imread(str(path), cv2.IMREAD_COLOR_RGB)
     if picture is None:
         raise EngineError("a photograph of the demo cannot be read", where=str(path))
-    return picture
+    return u8(picture)
 
 
 def _shake(random: np.random.Generator) -> NDArray[np.float64]:
@@ -129,5 +128,5 @@ def _shake(random: np.random.Generator) -> NDArray[np.float64]:
     return np.asarray(smooth / np.abs(smooth).max())
 
 
-def _bytes(image: NDArray[np.float32]) -> Image:
-    return np.clip(image + 0.5, 0, 255).astype(np.uint8)
+def _bytes(image: NDArray[np.floating[Any]]) -> Image:
+    return u8(np.clip(image + 0.5, 0, 255).astype(np.uint8))

@@ -12,7 +12,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -57,7 +57,7 @@ class Clock:
             yield item  # type: ignore[misc]
 
 
-def run_ahead(items: Iterable[T], depth: int) -> Iterator[T]:
+def run_ahead(items: Iterable[T], depth: int) -> Generator[T, None, None]:
     """Run `items` in a thread of its own, at most `depth` items ahead of whoever reads them.
 
     An exception of the producer is raised at the reader, in its place in the order. When the reader
@@ -327,7 +327,7 @@ def run(
     clock: Clock,
     *,
     depth: int = 4,
-) -> Iterator[Filled]:
+) -> Generator[Filled, None, None]:
     """Clean `frames` with decoding, analysis and filling each in a thread of its own."""
     decoded = run_ahead(clock.timed("decode", frames), depth)
     seen = run_ahead(map(analysis, decoded), depth)

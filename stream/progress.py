@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from time import monotonic
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from stream.job import Progress
-    from stream.report import Report
+    from stream.report import Report, TrackReport
 
 LINE_SECONDS = 10.0
 
@@ -85,8 +86,6 @@ def summary(report: Report) -> list[str]:
     return lines
 
 
-def _count(tracks: list) -> str:  # type: ignore[type-arg]
-    from collections import Counter
-
+def _count(tracks: list[TrackReport]) -> str:
     labels = Counter(track.label for track in tracks)
     return ", ".join(f"{number} {label}" for label, number in labels.most_common()) or "nothing"

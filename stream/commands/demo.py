@@ -10,6 +10,7 @@ import typer
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from stream.demo import Scene
     from stream.job import Progress
     from stream.types import Filled
 
@@ -26,7 +27,7 @@ def demo(
     import cv2
 
     from stream import demo as scenes
-    from stream.job import clean
+    from stream.job import Job, clean
     from stream.progress import show_progress, summary
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -39,7 +40,7 @@ def demo(
     output = folder / f"{clip.stem}.clean.mp4"
     fullest = _Fullest()
     with show_progress() as shown:
-        report = clean(clip, output, job=_job(), on_progress=_both(shown, fullest.look))
+        report = clean(clip, output, job=Job(overwrite=True), on_progress=_both(shown, fullest.look))
     for line in summary(report):
         typer.echo(line)
     for track in report.tracks:
@@ -77,13 +78,7 @@ def _both(*listeners: Callable[[Progress], None]) -> Callable[[Progress], None]:
     return tell
 
 
-def _job():  # type: ignore[no-untyped-def]
-    from stream.job import Job
-
-    return Job(overwrite=True)
-
-
-def _score(scene, output: Path) -> float:  # type: ignore[no-untyped-def]
+def _score(scene: Scene, output: Path) -> float:
     """Mean PSNR over the frames in which the person was there."""
     from stream import demo as scenes
     from stream.source import open_source
