@@ -168,7 +168,10 @@ def relate(a: View, b: View, near: bool = False, direct: bool = True) -> Homogra
         return np.eye(3)
     layer = int(near)
     chain = b.chain[layer] @ geometry.inverse(a.chain[layer])
-    chain = chain / chain[2, 2]
+    if not np.isfinite(chain).all() or abs(chain[2, 2]) < 1e-12:
+        # The views have turned too far from each other to share anything.
+        return geometry.shifting(1e6, 1e6)
+    chain = cast(Homography, chain / chain[2, 2])
     if not direct:
         return chain
     found = camera.between(a.motion, b.motion, chain, near)

@@ -205,11 +205,12 @@ def _candidates(plate: Plate, view: View) -> list[Memory]:
 
 
 def _look(cover: NDArray[np.uint8], to_cover: Homography, points: geometry.Points, frame: Frame) -> Float:
+    points = np.nan_to_num(points, nan=-1.0, posinf=-1.0, neginf=-1.0)
     inside = (points >= 0).all(1) & (points[:, 0] <= frame.width - 1) & (points[:, 1] <= frame.height - 1)
     at = np.rint(geometry.apply(to_cover, np.where(inside[:, None], points, 0)))
     x = np.clip(at[:, 0], 0, cover.shape[1] - 1).astype(int)
     y = np.clip(at[:, 1], 0, cover.shape[0] - 1).astype(int)
-    return (inside & (cover[y, x] == 0)).astype(np.float32)
+    return f32((inside & (cover[y, x] == 0)).astype(np.float32))
 
 
 def inside_of(into: Homography, size: tuple[int, int], frame: Frame) -> NDArray[np.uint8]:

@@ -201,7 +201,7 @@ def background(plate: Plate, memory: Memory) -> Background | None:
         count += weight
     sure = ((count >= 3) & (best > 0.6 * count)).astype(np.uint8)
     asked = np.count_nonzero(count >= 3)
-    calm = np.count_nonzero(sure) > 0.93 * asked and asked > 0.5 * count.size
+    calm = bool(np.count_nonzero(sure) > 0.93 * asked and asked > 0.5 * count.size)
     return Background(answer, sure, calm)
 
 
