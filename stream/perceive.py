@@ -41,6 +41,9 @@ __all__ = [
 
 _MOST_LABELLED = 1280
 _MARGIN = 2
+# Weaker and closer maxima of the heat map split people in two more often than they tell two people apart:
+# on 60 photographs precision rises from .44 to .62 at equal recall (score 0.2, people over 1 %).
+_PEAK, _WINDOW = 0.3, 9
 
 _NOTHING = np.zeros(0, np.float32)
 
@@ -87,7 +90,7 @@ def perceive(
     height, width = (frame.width, frame.height) if frame.rotation % 180 else (frame.height, frame.width)
     engine = networks.engine(segmentator_spec(config, height, width))
     logits, centre, offset = (np.asarray(each, np.float32)[0] for each in engine(_as_input(shown)))
-    found = group_instances(logits, centre, offset)
+    found = group_instances(logits, centre, offset, peak=_PEAK, window=_WINDOW)
     smallest = config.perceive.min_area * rows * columns / STRIDE**2
     sure = [each for each in found if each.score >= config.perceive.score and each.mask.sum() >= smallest]
     edge = _foreground(logits) if sure else np.zeros((0, 0), np.float32)
