@@ -92,7 +92,6 @@ class Fill(_Section):
     """What happens where the plate is not enough."""
 
     inpaint: bool = Field(True, description="the trained inpainter; false = a classical one")
-    every: int = Field(1, ge=1, description="invented pixels are refreshed every n-th frame")
 
 
 class Engine(_Section):
