@@ -23,6 +23,7 @@ _BOX_SECONDS = 0.1
 _SUBJECT_SECONDS = 3.0
 _STEADY_HITS = 4
 _JUMP = 0.35
+_MOST_PLACES = 0.75
 _DOUBT_SECONDS = 0.25
 _GROW_SECONDS = 0.2
 _SHRINK_SECONDS = 2.0
@@ -282,7 +283,8 @@ def account(life: Life, scene: Scene) -> Life:
     distance, seconds = paths.displacements(life.path, scene.time, life.even, scene.width, scene.height)
     x0, y0, x1, y1 = life.even
     size = max(x1 - x0, y1 - y0, 1.0)
-    far = float(distance.max()) / size
+    # Not the largest distance: one bad box in the past would count for as long as it is remembered.
+    far = float(np.sort(distance)[int(_MOST_PLACES * (len(distance) - 1))]) / size
     reach = life.reach + (1 - math.exp(-scene.step / 0.3)) * (far - life.reach)
     against = paths.speed(distance, seconds)
     inside = paths.picture_speed(life.path, scene.time, life.even)
