@@ -87,7 +87,8 @@ class Relation:
         count = present.sum(axis=1)
         scale = np.interp(count, t["calibration_knots"], t["calibration_scale"])[:, None]
         shift = np.interp(count, t["calibration_knots"], t["calibration_shift"])[:, None]
-        return (1.0 / (1.0 + np.exp(-np.clip(scale * logits + shift, -30, 30)))).astype(np.float32)
+        scores: Floats = (1.0 / (1.0 + np.exp(-np.clip(scale * logits + shift, -30, 30)))).astype(np.float32)
+        return scores
 
     def _paper(self, present: Floats) -> Floats:
         # ICIP 2019, section 3: relation(thing, image) = mean cosine with the image's other classes.
@@ -99,7 +100,8 @@ class Relation:
         count = present @ comparable
         low, high = t["paper_range"]
         mean = np.where(count > 0, total / np.maximum(count, 1.0), 0.5 * (low + high))
-        return np.clip((mean - low) / (high - low), 0.0, 1.0).astype(np.float32)
+        scores: Floats = np.clip((mean - low) / (high - low), 0.0, 1.0).astype(np.float32)
+        return scores
 
 
 def class_index(name: str) -> int:

@@ -235,7 +235,7 @@ def train_block(
         x, target, margin = next(batches)
         error = (inside(block(x), margin) - inside(target, margin)).square() / variance
         optimizer.zero_grad(set_to_none=True)
-        error.mean().backward()  # type: ignore[no-untyped-call]
+        error.mean().backward()
         optimizer.step()
     block.eval()
     with torch.no_grad():
@@ -285,7 +285,7 @@ def train_scorer(scorer: Scorer, cache: TeacherCache, *, steps: int, batch: int,
         set_rate(optimizer, cosine(step, steps, rate, warm=20))
         x, wanted = draw(batch)
         optimizer.zero_grad(set_to_none=True)
-        score_loss(scorer(x), wanted).backward()  # type: ignore[no-untyped-call]
+        score_loss(scorer(x), wanted).backward()
         optimizer.step()
     scorer.eval()
     with torch.no_grad():

@@ -95,7 +95,8 @@ class RelationNet(nn.Module):
 
     def forward(self, contexts: Tensor) -> Tensor:
         hidden = self.dropout(functional.relu(self.hidden(contexts)))
-        return contexts @ self.linear + self.bias + hidden @ self.output_weight
+        logits: Tensor = contexts @ self.linear + self.bias + hidden @ self.output_weight
+        return logits
 
 
 def train(data: Path, work: Path, recipe: Recipe, *, log: Callable[[str], None]) -> Path:

@@ -30,7 +30,7 @@ def refine_block(
         x, target, margin = next(batches)
         error = (inside(block(x), margin) - inside(target, margin)).square() / variance
         optimizer.zero_grad(set_to_none=True)
-        error.mean().backward()  # type: ignore[no-untyped-call]
+        error.mean().backward()
         optimizer.step()
 
 
@@ -165,7 +165,7 @@ def settle(
         wanted = torch.from_numpy(cache.scores[rows].astype(np.float32))
         losses.append(score_loss(scorer(x), wanted))
         optimizer.zero_grad(set_to_none=True)
-        torch.stack(losses).sum().backward()  # type: ignore[no-untyped-call]
+        torch.stack(losses).sum().backward()
         nn.utils.clip_grad_norm_(both.parameters(), 20.0)
         optimizer.step()
         values = [float(v.detach()) for v in losses]
