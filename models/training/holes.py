@@ -104,7 +104,7 @@ def draw_validity(side: int, random: np.random.Generator) -> npt.NDArray[np.floa
     else:
         coarse = random.normal(size=(int(random.integers(3, 8)),) * 2)
         field = cv2.resize(coarse, (side, side), interpolation=cv2.INTER_CUBIC)
-    valid: NDArray[np.float32] = (field > np.quantile(field, random.uniform(0.1, 0.8))).astype(np.float32)
+    valid: npt.NDArray[np.float32] = (field > np.quantile(field, random.uniform(0.1, 0.8))).astype(np.float32)
     return valid
 
 
