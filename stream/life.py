@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from stream import paths, regions
+from stream import geometry, paths, regions
 from stream.regions import Affine, Box, Soft
 from stream.types import Instance, Mask, Track
 
@@ -24,6 +24,11 @@ _SUBJECT_SECONDS = 3.0
 _STEADY_HITS = 4
 _JUMP = 0.35
 _MOST_PLACES = 0.75
+_LEAST_CORNERS = 5
+_LARGE = 0.015
+_WIDE = 0.45
+_STIR_SECONDS = 0.3
+_WAY_SECONDS = 1.0
 _DOUBT_SECONDS = 0.25
 _GROW_SECONDS = 0.2
 _SHRINK_SECONDS = 2.0
@@ -62,7 +67,8 @@ class Life:
     `box` is where it was last seen or is thought to be, `even` the same without the detector's trembling;
     `size` its width and height when it is not hidden; `velocity` is against the background, pixels per
     second; `soft` the mask with its memory; `seen` the time of the last sighting; `split_since` the time
-    from which a second piece of it has been seen, NaN if none.
+    from which a second piece of it has been seen, NaN if none; `stir` the speed of a large thing's texture in
+    the picture, widths per second, and `way` how far it went against the background lately, pixels.
     """
 
     id: int
@@ -90,6 +96,8 @@ class Life:
     missed: bool = False
     occluded: bool = False
     split_since: float = math.nan
+    stir: float = math.nan
+    way: tuple[float, float] = (0.0, 0.0)
 
     @property
     def label(self) -> str:
@@ -244,38 +252,81 @@ def _grown(size: tuple[float, float], box: Box, step: float) -> tuple[float, flo
 def own_motion(
     previous: NDArray[np.uint8] | None, grey: NDArray[np.uint8] | None, before: Life, scene: Scene
 ) -> Affine | None:
-    """How the thing itself moved since the last frame, from corners tracked inside its mask.
+    """How the thing itself moved since the last frame: a similarity fitted with RANSAC to corners inside it.
 
-    Pyramidal Lucas-Kanade and a similarity fitted with RANSAC; frame pixels, None when too little agrees.
+    Frame pixels; None when too little agrees.
     """
-    found = regions.bounds(before.mask)
-    if previous is None or grey is None or found is None or previous.shape != grey.shape:
+    points, after = _tracked(previous, grey, before.mask)
+    if len(points) < _LEAST_CORNERS:
         return None
-    x0, y0, x1, y1 = found
-    region = before.mask[y0:y1, x0:x1].view(np.uint8)
-    corners = cv2.goodFeaturesToTrack(previous[y0:y1, x0:x1], 40, 0.02, 3, mask=region * np.uint8(255))
-    if corners is None or len(corners) < 5:
-        return None
-    # Around the thing only: pyramids of the whole picture would cost more than all the rest.
-    reach = 24 + max(x1 - x0, y1 - y0) // 2
-    left, top = max(0, x0 - reach), max(0, y0 - reach)
-    window = (slice(top, y1 + reach), slice(left, x1 + reach))
-    points = (corners.reshape(-1, 2) + np.array([x0 - left, y0 - top])).astype(np.float32)
-    after, status, _ = cv2.calcOpticalFlowPyrLK(previous[window], grey[window], points, None, **_FLOW)  # type: ignore[call-overload]
-    good = status.ravel() > 0
-    if good.sum() < 5:
-        return None
-    offset = np.array([left, top], np.float32)
-    fitted, inliers = cv2.estimateAffinePartial2D(
-        points[good] + offset, after[good] + offset, ransacReprojThreshold=1.5
-    )
-    if fitted is None or inliers.sum() < 0.5 * good.sum():
+    fitted, inliers = cv2.estimateAffinePartial2D(points, after, ransacReprojThreshold=1.5)
+    if fitted is None or inliers.sum() < 0.5 * len(points):
         return None
     scale = math.hypot(fitted[0, 0], fitted[1, 0])
     if not 0.8 < scale < 1.25:
         return None
     full = np.vstack([fitted, [0.0, 0.0, 1.0]])
     return cast(Affine, (np.linalg.inv(scene.to_working) @ full @ scene.to_working)[:2])
+
+
+def _tracked(
+    previous: NDArray[np.uint8] | None, grey: NDArray[np.uint8] | None, mask: Mask
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Corners inside a mask of the previous frame and where they are now, (N, 2) working pixels each.
+
+    Pyramidal Lucas-Kanade on a window around the thing: pyramids of the whole picture would cost more.
+    """
+    none = np.zeros((0, 2), np.float32)
+    found = regions.bounds(mask)
+    if previous is None or grey is None or found is None or previous.shape != grey.shape:
+        return none, none
+    if previous.shape != mask.shape:
+        return none, none
+    x0, y0, x1, y1 = found
+    region = mask[y0:y1, x0:x1].view(np.uint8)
+    corners = cv2.goodFeaturesToTrack(previous[y0:y1, x0:x1], 40, 0.02, 3, mask=region * np.uint8(255))
+    if corners is None or len(corners) < _LEAST_CORNERS:
+        return none, none
+    reach = 24 + max(x1 - x0, y1 - y0) // 2
+    left, top = max(0, x0 - reach), max(0, y0 - reach)
+    window = (slice(top, y1 + reach), slice(left, x1 + reach))
+    points = (corners.reshape(-1, 2) + np.array([x0 - left, y0 - top])).astype(np.float32)
+    after, status, _ = cv2.calcOpticalFlowPyrLK(previous[window], grey[window], points, None, **_FLOW)  # type: ignore[call-overload]
+    good = status.ravel() > 0
+    offset = np.array([left, top], np.float32)
+    return points[good] + offset, after[good] + offset
+
+
+def stirred(
+    life: Life,
+    before: Life,
+    previous: NDArray[np.uint8] | None,
+    grey: NDArray[np.uint8],
+    homography: NDArray[np.float64],
+    scene: Scene,
+) -> Life:
+    """Measure how a large thing moves inside its outline.
+
+    What fills half of the picture, or is cut off at both sides, moves without its box telling; its texture
+    does. Small things are left as they are.
+    """
+    if share(life.mask) < _LARGE or life.missed:
+        return life
+    points, after = _tracked(previous, grey, before.mask)
+    if len(points) < _LEAST_CORNERS:
+        return life
+    per_pixel = scene.width / scene.working[1]
+    flow = np.median(after - points, axis=0).astype(np.float64) * per_pixel
+    x0, y0, x1, y1 = before.box
+    middle = np.array([[(x0 + x1) / 2, (y0 + y1) / 2]], np.float32)
+    camera = (geometry.apply(homography, middle) - middle)[0]
+    own = flow - camera
+    speed = float(np.hypot(*flow)) / scene.step / scene.width
+    gain = 1 - math.exp(-scene.step / _STIR_SECONDS)
+    stir = speed if math.isnan(life.stir) else life.stir + gain * (speed - life.stir)
+    fade = math.exp(-scene.step / _WAY_SECONDS)
+    way = life.way[0] * fade + float(own[0]), life.way[1] * fade + float(own[1])
+    return replace(life, stir=stir, way=way)
 
 
 def account(life: Life, scene: Scene) -> Life:
@@ -285,8 +336,11 @@ def account(life: Life, scene: Scene) -> Life:
     size = max(x1 - x0, y1 - y0, 1.0)
     # Not the largest distance: one bad box in the past would count for as long as it is remembered.
     far = float(np.sort(distance)[int(_MOST_PLACES * (len(distance) - 1))]) / size
-    reach = life.reach + (1 - math.exp(-scene.step / 0.3)) * (far - life.reach)
     against = paths.speed(distance, seconds)
+    if x1 - x0 > _WIDE * scene.width:  # its box hardly tells how it moves
+        far = max(far, math.hypot(*life.way) / size)
+        against = max(against, math.hypot(*life.way) / _WAY_SECONDS)
+    reach = life.reach + (1 - math.exp(-scene.step / 0.3)) * (far - life.reach)
     inside = paths.picture_speed(life.path, scene.time, life.even)
     # The camera follows what moves over the background but hardly in the picture.
     followed = 1 - inside / against if against > 0.05 * scene.width else 0.0
@@ -296,6 +350,7 @@ def account(life: Life, scene: Scene) -> Life:
         scene.width,
         scene.height,
         wandered=paths.wander(life.path, life.even, scene.width),
+        stirred=0.0 if math.isnan(life.stir) else life.stir,
         followed=max(0.0, min(1.0, followed)),
     )
     age = scene.time - life.born

@@ -125,15 +125,19 @@ def picture_speed(path: Path, time: float, box: Box) -> float:
     return float(np.median(np.hypot(*(centres - now).T) / seconds[long]))
 
 
-def subject_now(area: float, box: Box, width: int, height: int, *, wandered: float, followed: float) -> float:
+def subject_now(
+    area: float, box: Box, width: int, height: int, *, wandered: float, stirred: float, followed: float
+) -> float:
     """How much a thing looks like what the picture is about at this moment, in [0, 1].
 
     `area`: share of the frame. Large (3 % is enough), central (the middle third is as good as the very
     middle), and steady in the picture: it stays in its place, or the camera follows it.
+    `wandered`: widths between its places; `stirred`: speed of its texture, widths per second.
     """
     size = float(np.clip(np.log(max(area, 1e-6) / 0.002) / np.log(0.03 / 0.002), 0, 1))
     dx = abs((box[0] + box[2]) / 2 - width / 2) / (width / 2)
     dy = abs((box[1] + box[3]) / 2 - height / 2) / (height / 2)
     central = float(np.clip(1 - (np.hypot(dx, 0.5 * dy) - 0.33) / 0.5, 0, 1))
     steady = float(np.clip(1 - (wandered - 0.12) / 0.3, 0, 1))
+    steady *= float(np.clip(1 - (stirred - 0.12) / 0.2, 0, 1))
     return size * central * max(steady, followed)

@@ -86,6 +86,7 @@ def step(
     known = {each.id for each in lives}
     lost = tuple(each for each in lost if each.id not in known)
     lost = tuple(each for each in (*lost, *lives) if _lost(each, scene, config))
+    lives = _stirred(lives, before, state.grey, grey, motion, scene)
     lives = tuple(life.account(each, scene) for each in lives if _alive(each, scene, config))
     lives = pieces.without_doubles(lives, working)
     tracks = tuple(life.as_track(each, scene) for each in lives if _shown(each, perception))
@@ -119,6 +120,23 @@ def _predict_all(
         out.append(life.predict(each, mine, scene))
     count = len(state.lives)
     return tuple(out[:count]), tuple(out[count:])
+
+
+def _stirred(
+    lives: tuple[Life, ...],
+    before: tuple[Life, ...],
+    previous: NDArray[np.uint8] | None,
+    grey: NDArray[np.uint8],
+    motion: Motion,
+    scene: Scene,
+) -> tuple[Life, ...]:
+    """Large things with the motion of their texture; which the others need not."""
+    homography = motion.homographies[0] if motion.homographies and not motion.static else np.eye(3)
+    known = {each.id: each for each in before}
+    return tuple(
+        life.stirred(each, known[each.id], previous, grey, homography, scene) if each.id in known else each
+        for each in lives
+    )
 
 
 def _local_drift(
