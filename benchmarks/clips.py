@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import subprocess
 import sys
 from collections import Counter
@@ -26,6 +25,8 @@ from time import perf_counter
 import cv2
 import numpy as np
 
+from engines import available_threads
+from engines.hardware import cpu_name
 from stream.source import open_source
 
 FAR = 30
@@ -128,8 +129,8 @@ def main() -> None:
     for clip in given.clips:
         records.append(clean_clip(clip, given.out, given.extra.split()))
         print(json.dumps(records[-1]), flush=True)
-    told = {"machine": f"{platform.processor() or platform.machine()}, {platform.system()}", "clips": records}
-    (given.out / "clips.json").write_text(json.dumps(told, indent=1))
+    told = {"machine": f"{cpu_name()}, {available_threads()} cores", "clips": records}
+    (given.out / "clips.json").write_text(json.dumps(told, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -26,6 +26,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from configs.schema import Config, load_config
+from engines import available_threads
+from engines.hardware import cpu_name
 from stream import fill, hole, motion, plate
 from stream.types import INVENTED, Filled, Frame, Motion
 
@@ -188,7 +190,8 @@ def main() -> None:
             rows.append(row)
             print(json.dumps(row), flush=True)
     if options.json:
-        options.json.write_text(json.dumps(rows, indent=1) + "\n")
+        told = {"machine": f"{cpu_name()}, {available_threads()} cores", "scenes": rows}
+        options.json.write_text(json.dumps(told, indent=1) + "\n")
 
 
 if __name__ == "__main__":
