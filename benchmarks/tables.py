@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -82,8 +81,9 @@ def main() -> None:
             continue
         table = draw(json.loads((ROOT / source).read_text()))
         page = ROOT / target
-        marks = re.compile(rf"(<!-- {name} table -->\n).*?(<!-- end -->)", re.DOTALL)
-        page.write_text(marks.sub(lambda found: f"{found[1]}{table}\n{found[2]}", page.read_text()))
+        before, begin, rest = page.read_text().partition(f"<!-- {name} table -->\n")
+        _, end, after = rest.partition("<!-- end -->")
+        page.write_text(f"{before}{begin}{table}\n{end}{after}")
 
 
 if __name__ == "__main__":
