@@ -260,7 +260,7 @@ class Filling:
 
     def push(self, seen: Seen) -> list[Filled]:
         """Remember the newest frame and return those that are ripe."""
-        with self._clock.time("remember"):
+        with self._clock.time("plate"):
             self._remember(seen)
         self._waiting.append(replace(seen, frame=None) if self._again is not None else seen)
         done = []
