@@ -1,9 +1,10 @@
 """From the segmentator's maps to single things: Panoptic-DeepLab's grouping, and what it would lose.
 
 Cheng et al., CVPR 2020, section 3.2: centres are the maxima of the heat map, every foreground cell
-goes to the centre nearest to where its offset points (equation 1), the class is voted. Two changes:
-a centre's cells are split by kind (a rider and the bicycle share a centre more often than not), and
-foreground that no centre claims becomes connected regions instead of nothing.
+goes to the centre nearest to where its offset points (equation 1), the class is voted. Three changes:
+a centre's cells are split by kind (a rider and the bicycle share a centre more often than not);
+touching parts whose offsets point at each other are one thing (a weak heat map has several maxima on
+a large one); foreground that no centre claims becomes connected regions instead of nothing.
 """
 
 from __future__ import annotations
@@ -70,6 +71,7 @@ def group_instances(
     peak: float = 0.2,
     window: int = 5,
     reach: float = 6.0,
+    agreement: float = 0.2,
     smallest: int = 8,
     most: int = 100,
 ) -> tuple[FoundThing, ...]:
@@ -79,8 +81,9 @@ def group_instances(
     picture. A cell is foreground where the probability of any thing exceeds `foreground`; a centre
     is a heat maximum of at least `peak` within `window` x `window` cells (odd), on or beside the
     foreground, at most `most` of them; a cell whose offset misses every centre by more than `reach`
-    cells (plus a quarter of the offset's length) goes to no centre; parts under `smallest` cells are
-    dropped. Raises ValueError when the three maps do not fit each other.
+    cells (plus a quarter of the offset's length) goes to no centre; touching parts of a kind whose
+    offsets point at each other by more than `agreement` (0 two things, 1 one thing) are joined; what
+    has under `smallest` cells is dropped. Raises ValueError when the three maps do not fit each other.
     """
     height, width = logits.shape[1:]
     if centre.shape[-2:] != (height, width) or offset.shape != (2, height, width):
@@ -105,6 +108,7 @@ def group_instances(
     py, px, heat = _peaks(centre.reshape(height, width), inside, peak, window, most)
     owner = _owners(offset[:, ys, xs], ys, xs, py, px, reach)
     part = _parts(owner, kind, ys, xs, (height, width), len(py))
+    part = _join(part, kind, ys, xs, offset[:, ys, xs], (height, width), agreement)
 
     order = np.argsort(part, kind="stable")
     starts = np.flatnonzero(np.diff(part[order], prepend=-1))
@@ -118,8 +122,9 @@ def group_instances(
         label = int(votes[:, number].argmax())
         # Classes of one kind share their probability (car and truck), so the kind's sum counts.
         sure = float(votes[KIND_OF[label] == KIND_OF, number].sum()) / len(cells)
-        peak_at = int(owner[cells[0]])
-        strength = float(np.sqrt(heat[peak_at])) if peak_at >= 0 else 0.5
+        centres = owner[cells]
+        centres = centres[centres >= 0]
+        strength = float(np.sqrt(heat[centres].max())) if len(centres) else 0.5
         rows, columns = ys[cells], xs[cells]
         mask = np.zeros((height, width), bool)
         mask[rows, columns] = True
@@ -195,3 +200,51 @@ def _parts(
         key[chosen] = first + labels[ys[chosen], xs[chosen]] - 1
         first += count - 1
     return np.unique(key, return_inverse=True)[1].reshape(-1)
+
+
+def _join(
+    part: np.ndarray,
+    kind: np.ndarray,
+    ys: np.ndarray,
+    xs: np.ndarray,
+    offset: np.ndarray,
+    size: tuple[int, int],
+    agreement: float,
+) -> np.ndarray:
+    """Numbers of the parts after joining touching ones of a kind that vote for a common centre.
+
+    With m a part's mean place, v the mean place its offsets point to, and d from one part's m to the
+    other's, the two approach each other by ((v_a - m_a) - (v_b - m_b)) . d / d . d: 0 when each votes
+    for its own middle, 1 when both vote for one place.
+    """
+    count = int(part.max()) + 1
+    number = np.full(size, -1, np.int64)
+    number[ys, xs] = part
+    kinds = np.zeros(count, np.int64)
+    kinds[part] = kind
+    keys = []
+    for one, other in ((number[:, :-1], number[:, 1:]), (number[:-1], number[1:])):
+        meets = (one != other) & (one >= 0) & (other >= 0)
+        one, other = one[meets], other[meets]
+        one, other = one[kinds[one] == kinds[other]], other[kinds[one] == kinds[other]]
+        keys.append(np.minimum(one, other) * count + np.maximum(one, other))
+    pairs = np.stack(np.divmod(np.unique(np.concatenate(keys)), count), 1)
+    cells = np.bincount(part, minlength=count).astype(np.float64)[:, None]
+    place = np.stack([np.bincount(part, v, count) for v in (ys, xs)], 1)  # sums, so that parts add up
+    shift = np.stack([np.bincount(part, v, count) for v in offset], 1)
+    leader = np.arange(count)
+    while len(pairs):
+        a, b = pairs[:, 0], pairs[:, 1]
+        apart = place[b] / cells[b] - place[a] / cells[a]
+        towards = shift[a] / cells[a] - shift[b] / cells[b]
+        approach = (towards * apart).sum(1) / np.maximum(1e-6, (apart * apart).sum(1))
+        best = int(approach.argmax())
+        if approach[best] < agreement:
+            break
+        stays, goes = (int(v) for v in pairs[best])
+        for sums in (cells, place, shift):
+            sums[stays] += sums[goes]
+        leader[leader == goes] = stays
+        pairs = np.where(pairs == goes, stays, pairs)
+        pairs = pairs[pairs[:, 0] != pairs[:, 1]]
+    return np.unique(leader[part], return_inverse=True)[1].reshape(-1)

@@ -171,6 +171,15 @@ def test_rider_and_bicycle_sharing_a_centre_are_two_things():
     assert sorted(thing.label for thing in group_instances(*maps)) == [0, 1]
 
 
+def test_two_centres_on_one_person_are_one_thing():
+    maps = drawn_maps()
+    draw_thing(maps, PERSON, 8, 20, 30, 10, heat=None)
+    maps[1][0, 14, 25], maps[1][0, 31, 25] = 1.0, 1.2  # a weak map: one on the chest, one on the knees
+    found = group_instances(*maps)
+    assert [thing.box for thing in found] == [(80, 32, 120, 152)]
+    assert len(group_instances(*maps, agreement=2.0)) == 2
+
+
 def test_specks_are_dropped_and_the_class_is_voted():
     maps = drawn_maps()
     draw_thing(maps, PERSON, 40, 60, 2, 2)
