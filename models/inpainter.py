@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, NamedTuple
 
 import torch
@@ -22,6 +23,8 @@ from .reference import align_reference
 
 CROP = 256
 """Side of the crop the weights were trained for; every multiple of 16 from 64 on works."""
+
+DEFAULT_WEIGHTS = Path(__file__).parent / "weights" / "inpainter-compact.safetensors"
 
 SHARPNESS = 10.0
 """Scale of the attention's soft-max, lambda in CVPR 2018, section 3.1."""

@@ -7,10 +7,11 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from models.inpainter import ContextualAttention, build_inpainter, spread
+from models.inpainter import DEFAULT_WEIGHTS, ContextualAttention, build_inpainter, spread
 from models.reference import align_reference
 from models.training.holes import blob, draw_hole, draw_homography, draw_validity, stroke
 from models.training.inpainter import Recipe, Sources, losses, make_batch, psnr_in_hole
+from models.training.loop import read_weights
 
 torch.set_num_threads(1)
 
@@ -126,6 +127,19 @@ def test_an_untrained_network_already_copies_a_good_reference() -> None:
     assert psnr_in_hole(output.fine, truth, hole) > 25
 
 
+def test_shipped_weights_copy_what_is_right_and_fill_the_rest() -> None:
+    net = build_inpainter().eval()
+    net.load_state_dict(read_weights(DEFAULT_WEIGHTS))
+    truth, hole = scene(), disc()
+    nothing = torch.zeros_like(hole)
+    with torch.no_grad():
+        copied = net(truth * (1 - hole), hole, 0.9 * scene(shift=(1.2, -0.6)), torch.ones_like(hole)).fine
+        invented = net(truth * (1 - hole), hole, torch.zeros_like(truth), nothing).fine
+    assert psnr_in_hole(copied, truth, hole) > 32
+    grey = torch.full_like(truth, 0.5)
+    assert psnr_in_hole(invented, truth, hole) > psnr_in_hole(grey, truth, hole) - 1
+
+
 def test_variants() -> None:
     small = sum(p.numel() for p in build_inpainter().parameters())
     large = sum(p.numel() for p in build_inpainter(variant="paper").parameters())
@@ -138,7 +152,7 @@ class Recorder(TorchDispatchMode):
     """Collects the names of the operators that run."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.names: set[str] = set()
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]

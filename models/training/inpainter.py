@@ -48,8 +48,8 @@ class Recipe:
 
     seed: int = 20180619  # of every random draw
     coarse_steps: int = 1100  # steps of the coarse stage alone, without references: a fifth of the cost
-    small_steps: int = 500  # steps of both stages on small crops
-    large_steps: int = 60  # steps of both at the size the weights are used at
+    small_steps: int = 450  # steps on small crops with the coarse stage as it is, frozen
+    large_steps: int = 0  # the same at the size the weights are used at; worth it where there is time
     small_side: int = 128  # px
     large_side: int = 256  # px
     coarse_batch: int = 16  # crops a step
@@ -60,7 +60,6 @@ class Recipe:
     no_reference: float = 0.45  # share of crops without any reference
     full_reference: float = 0.15  # share of crops whose reference is valid everywhere
     ghosts: float = 0.12  # share of references with a wrong patch marked valid
-    coarse_weight: float = 0.6
     gradient_weight: float = 0.5
     feature_weight: float = 0.5  # of the segmentator trunk's features; 0 leaves them out
     segmentator: str = ""  # weights file the feature loss looks through; "": the one in the package
@@ -229,10 +228,7 @@ def losses(
         difference = (batch.hole * (rough - truth)).abs().mean(1).sum((1, 2)) / area
         return {"coarse": difference.mean()}
     output = net(batch.image, batch.hole, batch.reference, batch.validity)
-    terms = {
-        "fine": ((output.fine - truth).abs().mean(1).sum((1, 2)) / area).mean(),
-        "coarse": recipe.coarse_weight * ((output.coarse - truth).abs().mean(1).sum((1, 2)) / area).mean(),
-    }
+    terms = {"fine": ((output.fine - truth).abs().mean(1).sum((1, 2)) / area).mean()}
     # Differences of neighbours at three scales: edges must continue, and stay where they are.
     error, slope = output.fine - truth, torch.zeros(())
     for _ in range(3):
@@ -285,6 +281,8 @@ def train(data: Path, work: Path, recipe: Recipe, *, log: Callable[[str], None])
     lonely = Recipe(**{**recipe.__dict__, "no_reference": 1.1})
     sums: dict[str, float] = {}
     for step in range(start, total):
+        if step == recipe.coarse_steps:
+            net.load_state_dict(average.values)
         alone, large = step < recipe.coarse_steps, step >= recipe.coarse_steps + recipe.small_steps
         random = np.random.default_rng((recipe.seed, step))  # so that a resumed run draws what it would have
         side = recipe.large_side if large else recipe.small_side
@@ -292,7 +290,8 @@ def train(data: Path, work: Path, recipe: Recipe, *, log: Callable[[str], None])
         batch = make_batch(sources, side, count, lonely if alone else recipe, random)
         if alone:
             rate = cosine(step, recipe.coarse_steps, recipe.rate, floor=recipe.rate / 4, warm=50)
-        else:  # the fine stage is new: it gets a schedule of its own
+        else:  # the fine stage is new: it gets a schedule of its own, on a coarse stage that stands still
+            net.coarse.requires_grad_(False)
             rest, place = total - recipe.coarse_steps, step - recipe.coarse_steps
             rate = cosine(place, rest, recipe.rate * 0.8, floor=recipe.rate / 50, warm=30)
         set_rate(optimizer, rate)
