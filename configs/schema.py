@@ -53,7 +53,7 @@ class Judge(_Section):
         "fitted", description="relation table, or the paper's word vectors"
     )
     threshold: float = Field(0.4, ge=0, le=1, description="relation below this does not belong")
-    stuff: float = Field(0.5, ge=0, le=1, description="surroundings more probable than this are there")
+    stuff: float = Field(0.25, ge=0, le=1, description="surroundings more probable than this are there")
     min_area: float = Field(0.0, ge=0, le=1, description="smaller things are left alone, share of the frame")
     max_area: float = Field(1.0, ge=0, le=1, description="larger things are left alone, share of the frame")
     passers: tuple[str, ...] = Field(
