@@ -27,6 +27,7 @@ _MOST_PLACES = 0.75
 _LEAST_CORNERS = 5
 _LARGE = 0.015
 _WIDE = 0.45
+_EDGE = 0.01
 _STIR_SECONDS = 0.3
 _WAY_SECONDS = 1.0
 _DOUBT_SECONDS = 0.25
@@ -316,12 +317,17 @@ def stirred(
     if len(points) < _LEAST_CORNERS:
         return life
     per_pixel = scene.width / scene.working[1]
-    flow = np.median(after - points, axis=0).astype(np.float64) * per_pixel
+    flows = (after - points).astype(np.float64) * per_pixel
+    sizes = np.hypot(flows[:, 0], flows[:, 1])
+    # A rough mask holds background too, which rests: the livelier half of the corners tells.
+    flow = flows[sizes >= np.median(sizes)].mean(0)
     x0, y0, x1, y1 = before.box
     middle = np.array([[(x0 + x1) / 2, (y0 + y1) / 2]], np.float32)
     camera = (geometry.apply(homography, middle) - middle)[0]
     own = flow - camera
-    speed = float(np.hypot(*flow)) / scene.step / scene.width
+    # Where the camera follows it, what is left of its motion in the picture says little.
+    alone = float(np.hypot(*own)) / max(float(np.hypot(*flow)), 1e-6)
+    speed = float(np.hypot(*flow)) / scene.step / scene.width * min(1.0, max(0.0, 3 - 2 * alone))
     gain = 1 - math.exp(-scene.step / _STIR_SECONDS)
     stir = speed if math.isnan(life.stir) else life.stir + gain * (speed - life.stir)
     fade = math.exp(-scene.step / _WAY_SECONDS)
@@ -337,7 +343,9 @@ def account(life: Life, scene: Scene) -> Life:
     # Not the largest distance: one bad box in the past would count for as long as it is remembered.
     far = float(np.sort(distance)[int(_MOST_PLACES * (len(distance) - 1))]) / size
     against = paths.speed(distance, seconds)
-    if x1 - x0 > _WIDE * scene.width:  # its box hardly tells how it moves
+    wide = x1 - x0 > _WIDE * scene.width
+    cut_off = wide or x0 < _EDGE * scene.width or x1 > (1 - _EDGE) * scene.width
+    if wide:  # its box hardly tells how it moves
         far = max(far, math.hypot(*life.way) / size)
         against = max(against, math.hypot(*life.way) / _WAY_SECONDS)
     reach = life.reach + (1 - math.exp(-scene.step / 0.3)) * (far - life.reach)
@@ -350,7 +358,7 @@ def account(life: Life, scene: Scene) -> Life:
         scene.width,
         scene.height,
         wandered=paths.wander(life.path, life.even, scene.width),
-        stirred=0.0 if math.isnan(life.stir) else life.stir,
+        stirred=life.stir if cut_off and not math.isnan(life.stir) else 0.0,
         followed=max(0.0, min(1.0, followed)),
     )
     age = scene.time - life.born

@@ -35,6 +35,7 @@ _NEWCOMER_SECONDS = 0.5
 _RESTED_SECONDS = 1.5
 _BORDER = 0.02
 _STIRRED = 0.04
+_UNDER_WAY = 0.08
 _AS_LARGE = 0.35
 
 
@@ -91,7 +92,7 @@ def opinion(
         return by_relation(each.label, relation, around, config.threshold)
     if each.label in config.passers:
         # That it rests is the surer the longer it has been seen and the less it has come.
-        sure = min(1.0, each.age / _RESTED_SECONDS) * max(0.2, 1 - each.travel / OWN_TRAVEL)
+        sure = min(1.0, each.age / _RESTED_SECONDS) * max(0.0, 1 - 2 * each.travel / OWN_TRAVEL)
         return Opinion(-0.5 * sure, "rests in the picture and does not pass")
     return Opinion(-1.0, f"stays: {wording.plural(each.label)} are not among what is to go")
 
@@ -163,6 +164,8 @@ def _passing(each: Track, passed: bool, config: JudgeConfig, frame: Frame) -> Op
         return Opinion(1.0, f"passes through the picture ({each.speed:.2f} widths/s){tail}")
     if passed:
         return Opinion(0.6, f"has passed through the picture before it stopped{tail}")
+    if each.speed >= 1.5 * config.pass_speed and each.travel >= _UNDER_WAY:
+        return Opinion(0.6, f"moves through the picture ({each.speed:.2f} widths/s){tail}")
     edge = _BORDER * frame.width
     at_border = x0 < edge or y0 < edge or x1 > frame.width - edge or y1 > frame.height - edge
     # A panning camera also brings what rests over the border, so it must have moved a little itself.
