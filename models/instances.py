@@ -68,10 +68,10 @@ def group_instances(
     offset: np.ndarray,
     *,
     foreground: float = 0.5,
-    peak: float = 0.2,
+    peak: float = 0.15,
     window: int = 5,
     reach: float = 6.0,
-    agreement: float = 0.2,
+    agreement: float = 0.18,
     smallest: int = 8,
     most: int = 100,
 ) -> tuple[FoundThing, ...]:
