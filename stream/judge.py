@@ -129,7 +129,8 @@ def step(
     time = float(frame.time)
     pause = min(max(time - state.time, 0.0), 0.5) if not math.isnan(state.time) else 0.0
     surroundings = _average(state.stuff, stuff, pause)
-    present = [name for name, p in zip(STUFF_NAMES, surroundings, strict=False) if p >= config.stuff]
+    seen = [(name, p) for name, p in zip(STUFF_NAMES, surroundings, strict=False) if p >= config.stuff]
+    present = [name for name, _ in sorted(seen, key=lambda pair: -pair[1])]
     plain = config.rule == "paper" and not config.passers
     at_once = still or plain
     if at_once:  # a picture on its own has nothing else to confirm a thing by
