@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from configs.schema import Config
-from stream import fill, hole, judge, motion, perceive, plate, shots, track
+from stream import fill, hindsight, hole, judge, motion, perceive, plate, shots, track
 from stream.types import Filled, Frame, Mask, Motion, Perception, Track, Verdict
 
 T = TypeVar("T")
@@ -270,8 +270,9 @@ class Filling:
 
     def finish(self) -> list[Filled]:
         """Fill what still waits."""
-        done = [self._fill(seen) for seen in self._waiting]
-        self._waiting.clear()
+        done = []
+        while self._waiting:
+            done.append(self._fill(self._waiting.popleft()))
         return done
 
     def _remember(self, seen: Seen) -> None:
@@ -294,21 +295,31 @@ class Filling:
         assert frame.index == seen.index
         for old in [shot for shot in self._plate if shot < seen.shot]:
             del self._plate[old]
-        verdicts = tuple(self._verdicts[each.id] for each in seen.tracks if each.id in self._verdicts)
+        tracks = self._with_hindsight(seen, frame)
+        verdicts = tuple(self._verdicts[each.id] for each in tracks if each.id in self._verdicts)
         known = self._plate[seen.shot]
         with self._clock.time("hole"):
             if seen.mask is not None:
                 wanted = hole.from_mask(seen.mask)
             else:
-                wanted = hole.make_hole(frame, seen.tracks, verdicts, seen.motion, self._config.hole)
+                wanted = hole.make_hole(frame, tracks, verdicts, seen.motion, self._config.hole)
         if wanted.box is None:
-            return Filled(frame, np.zeros((0, 0), np.uint8), None, verdicts, seen.tracks, frame)
+            return Filled(frame, np.zeros((0, 0), np.uint8), None, verdicts, tracks, frame)
         with self._clock.time("fill"):
             forbidden = judge.forbidden(tuple(self._latest.values()), tuple(self._verdicts.values()))
             filled, self._plate[seen.shot] = fill.fill(
                 frame, wanted, known, seen.motion, forbidden, self._inpaint, self._config
             )
-        return replace(filled, verdicts=verdicts, tracks=seen.tracks, before=frame)
+        return replace(filled, verdicts=verdicts, tracks=tracks, before=frame)
+
+    def _with_hindsight(self, seen: Seen, frame: Frame) -> tuple[Track, ...]:
+        """The frame's tracks as the frames behind it in the look-ahead correct them."""
+        following = [_moment(each) for each in self._waiting if each.shot == seen.shot]
+        return hindsight.with_hindsight(_moment(seen), following, frame.width, frame.height)
+
+
+def _moment(seen: Seen) -> hindsight.Moment:
+    return hindsight.Moment(seen.index, float(seen.time), seen.tracks, seen.motion)
 
 
 def label_map(tracks: Iterable[Track], working: tuple[int, int]) -> NDArray[np.uint16]:
