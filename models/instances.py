@@ -44,6 +44,9 @@ def _kind_table() -> np.ndarray:
     return table
 
 
+_FAR = 16.0
+"""Cells between the middles of two parts from which on a weaker agreement joins them."""
+
 KIND_OF = _kind_table()
 """For each of the 80 things the number of its kind."""
 
@@ -82,7 +85,8 @@ def group_instances(
     is a heat maximum of at least `peak` within `window` x `window` cells (odd), on or beside the
     foreground, at most `most` of them; a cell whose offset misses every centre by more than `reach`
     cells (plus a quarter of the offset's length) goes to no centre; touching parts of a kind whose
-    offsets point at each other by more than `agreement` (0 two things, 1 one thing) are joined; what
+    offsets point at each other by more than `agreement` (0 two things, 1 one thing; half of it serves
+    things other than people, and less yet where these are large) are joined; what
     has under `smallest` cells is dropped. Raises ValueError when the three maps do not fit each other.
     """
     height, width = logits.shape[1:]
@@ -237,9 +241,14 @@ def _join(
         a, b = pairs[:, 0], pairs[:, 1]
         apart = place[b] / cells[b] - place[a] / cells[a]
         towards = shift[a] / cells[a] - shift[b] / cells[b]
-        approach = (towards * apart).sum(1) / np.maximum(1e-6, (apart * apart).sum(1))
-        best = int(approach.argmax())
-        if approach[best] < agreement:
+        squared = np.maximum(1e-6, (apart * apart).sum(1))
+        approach = (towards * apart).sum(1) / squared
+        # Offsets fall short on large things; people, who crowd, are seldom that large.
+        large = 0.5 * agreement * np.minimum(1, _FAR / np.sqrt(squared))
+        limit = np.where(kinds[a] == 0, agreement, large)
+        surplus = approach - limit
+        best = int(surplus.argmax())
+        if surplus[best] < 0:
             break
         stays, goes = (int(v) for v in pairs[best])
         for sums in (cells, place, shift):
