@@ -272,7 +272,7 @@ class _Run:
             share = 0.0 if heads else cosine(step, steps, recipe.features)
             loss, parts = self._losses(network, batch, heads, share)
             optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             nn.utils.clip_grad_norm_(network.parameters(), 5.0)
             optimizer.step()
             average.update(network)
