@@ -35,7 +35,7 @@ FAR = 30
 
 def clean_clip(clip: Path, out: Path, extra: list[str]) -> dict:
     """Clean one clip with the command line; the record of `--report` with wall seconds added."""
-    target = out / f"{clip.stem}.clean{clip.suffix}"
+    target = out / (f"{clip.name}-clean" if clip.is_dir() else f"{clip.stem}.clean{clip.suffix}")
     report = out / f"{clip.stem}.json"
     masks = out / f"{clip.stem}.provenance.mkv"
     command = [

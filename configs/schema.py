@@ -42,7 +42,7 @@ class Track(_Section):
     patience_seconds: float = Field(0.7, ge=0, description="how long a track survives unseen")
     confirm: int = Field(2, ge=1, description="sightings before a track is believed")
     start: float = Field(
-        0.2, ge=0, le=1, description="less sure sightings go on with a track but start none"
+        0.25, ge=0, le=1, description="less sure sightings go on with a track but start none"
     )
 
 

@@ -56,9 +56,7 @@ def compose(seed: int = 1) -> Scene:
         shift_x, shift_y, turn = paths[0][index] * 7, paths[1][index] * 5, paths[2][index] * 0.5
         view = cv2.getRotationMatrix2D((WIDTH / 2, HEIGHT / 2), float(turn), 1.0)
         view[:, 2] += (shift_x - (palace.shape[1] - WIDTH) / 2, shift_y - (palace.shape[0] - HEIGHT) / 2)
-        clean = cv2.warpAffine(
-            palace, view, (WIDTH, HEIGHT), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT
-        ).astype(np.float32)
+        clean = _seen_through(view, palace)
         walked = (index - 8) / (FRAMES - 20)
         left = -bust.shape[1] + walked * (WIDTH + bust.shape[1]) + shift_x
         top = HEIGHT - bust.shape[0] + 6 * abs(np.sin(index * 0.35)) + 3
@@ -93,6 +91,15 @@ def side_by_side(before: Image, after: Image) -> Image:
     """Before on the left, after on the right, a white line between."""
     line = np.full((before.shape[0], 4, 3), 255, np.uint8)
     return np.hstack([before, line, after])
+
+
+def _seen_through(view: NDArray[np.float64], scene: Image) -> NDArray[np.float32]:
+    """The scene as a camera sees it: rendered at twice the size and averaged, as a sensor does."""
+    finer = np.diag([2.0, 2.0]) @ view
+    large = cv2.warpAffine(
+        scene, finer, (2 * WIDTH, 2 * HEIGHT), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT
+    )
+    return f32(cv2.resize(large, (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA).astype(np.float32))
 
 
 def _photographs() -> tuple[Image, NDArray[np.float32], NDArray[np.float32]]:

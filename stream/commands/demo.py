@@ -37,6 +37,7 @@ def demo(
         scene = scenes.compose()
         clip = folder / "photobomb.mp4"
         scenes.write_clip(scene.frames, clip)
+        scenes.write_clip(scene.truth, folder / "truth.mp4")
     output = folder / f"{clip.stem}.clean.mp4"
     fullest = _Fullest()
     with show_progress() as shown:
@@ -46,7 +47,8 @@ def demo(
     for track in report.tracks:
         typer.echo(f"  {track.action:6} {track.label} {track.id}: {track.reason}")
     if scene is not None:
-        typer.echo(f"PSNR where the person was: {_score(scene, output):.1f} dB against the true background")
+        decibels = _score(scene, output, folder / "truth.mp4")
+        typer.echo(f"PSNR where the person was: {decibels:.1f} dB against the true background")
     if fullest.filled is not None:
         picture = folder / f"{clip.stem}.before-after.png"
         both = scenes.side_by_side(fullest.filled.before.rgb, fullest.filled.frame.rgb)
@@ -78,15 +80,15 @@ def _both(*listeners: Callable[[Progress], None]) -> Callable[[Progress], None]:
     return tell
 
 
-def _score(scene: Scene, output: Path) -> float:
-    """Mean PSNR over the frames in which the person was there."""
+def _score(scene: Scene, output: Path, truth: Path) -> float:
+    """Mean PSNR over the frames in which the person was there, against the truth in the same encoding."""
     from stream import demo as scenes
     from stream.source import open_source
 
-    with open_source(output) as cleaned:
+    with open_source(output) as cleaned, open_source(truth) as clean:
         scores = [
-            scenes.psnr(frame.rgb, truth, person)
-            for frame, truth, person in zip(cleaned, scene.truth, scene.person, strict=True)
+            scenes.psnr(frame.rgb, true.rgb, person)
+            for frame, true, person in zip(cleaned, clean, scene.person, strict=True)
             if person.sum() >= 64
         ]
     return sum(scores) / len(scores)
