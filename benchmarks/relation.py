@@ -76,10 +76,12 @@ def measure(
     if noise:
         matrix = noisy(matrix, seed)
         matrix[np.arange(len(matrix)), target] = 0
-    value = np.concatenate([
-        scores(matrix[i : i + 8192])[np.arange(len(matrix[i : i + 8192])), target[i : i + 8192]]
-        for i in range(0, len(matrix), 8192)
-    ]).astype(np.float64)
+    value = np.concatenate(
+        [
+            scores(matrix[i : i + 8192])[np.arange(len(matrix[i : i + 8192])), target[i : i + 8192]]
+            for i in range(0, len(matrix), 8192)
+        ]
+    ).astype(np.float64)
     picture, is_native, is_clean = np.array(pictures), np.array(native), np.array(clean)
     good, bad = value[is_native & is_clean], value[~is_native]
     mixed_natives = is_native & ~is_clean
@@ -118,7 +120,8 @@ def calibration(scores: Scorer, sets: Bits, seed: int = 7) -> dict[str, list[flo
         bins = np.clip((value * 5).astype(int), 0, 4)
         error = sum(
             abs(value[bins == b].mean() - truth[bins == b].mean()) * np.mean(bins == b)
-            for b in range(5) if np.any(bins == b)
+            for b in range(5)
+            if np.any(bins == b)
         )
         result[f"{low}-{high}"] = [round(float(v), 3) for v in (value.mean(), truth.mean(), error)]
     return result

@@ -117,7 +117,7 @@ class Config(_Section):
 
     preset: Literal["tourist", "paper", "webcam"] = "tourist"
     look_ahead: float | Literal["shot"] = Field(
-        2.0, description="0, seconds, or shot (to the end of the shot)"
+        3.0, description="0, seconds, or shot (to the end of the shot)"
     )
     look_ahead_cap: float = Field(10.0, gt=0, description="longest look-ahead of 'shot', seconds")
     memory_mb: int = Field(700, ge=50, description="frames held at most; beyond it a file is decoded twice")

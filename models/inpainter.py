@@ -46,8 +46,14 @@ class GatedConv(nn.Module):
     """
 
     def __init__(
-        self, inputs: int, outputs: int, kernel: int = 3,
-        *, stride: int = 1, dilation: int = 1, light: bool,
+        self,
+        inputs: int,
+        outputs: int,
+        kernel: int = 3,
+        *,
+        stride: int = 1,
+        dilation: int = 1,
+        light: bool,
     ) -> None:
         super().__init__()
         padding = dilation * (kernel // 2)
@@ -124,8 +130,9 @@ class Shape:
 
 SHAPES: dict[str, Shape] = {
     "compact": Shape((24, 48, 80), (40, 72), 16, (16, 24), (1, 2, 4, 8, 2, 1), (1, 2, 4), True),
-    "paper": Shape((64, 128, 192), (96, 192), 64, (32, 64), (1, 2, 4, 8, 16, 8, 4, 2, 1),
-                   (1, 2, 4, 8, 16), False),
+    "paper": Shape(
+        (64, 128, 192), (96, 192), 64, (32, 64), (1, 2, 4, 8, 16, 8, 4, 2, 1), (1, 2, 4, 8, 16), False
+    ),
 }
 
 
@@ -225,8 +232,9 @@ class Inpainter(nn.Module):
         doubt = usable * aligned.error * 10
         rough = self.sketch(pasted, hole, missing, doubt)
         base = pasted + missing * rough
-        inputs = torch.cat([base, hole, missing, doubt, rough * hole, aligned.image * aligned.validity,
-                            aligned.validity], 1)
+        inputs = torch.cat(
+            [base, hole, missing, doubt, rough * hole, aligned.image * aligned.validity, aligned.validity], 1
+        )
         detail, gate, tint = self.fine(inputs, missing)
         # The rough picture, not the reference, lies under the detail: where the gate turns the
         # reference down it must be gone.

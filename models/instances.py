@@ -186,9 +186,9 @@ def _parts(
     kinds = len(_KINDS)
     if centres:
         claimed = owner >= 0
-        counts = np.bincount(
-            owner[claimed] * kinds + kind[claimed], minlength=centres * kinds
-        ).reshape(centres, kinds)
+        counts = np.bincount(owner[claimed] * kinds + kind[claimed], minlength=centres * kinds).reshape(
+            centres, kinds
+        )
         main = counts.argmax(1)
         slight = counts < 0.2 * counts.sum(1, keepdims=True)
         joins = claimed & slight[owner, kind]

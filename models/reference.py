@@ -106,8 +106,15 @@ def _step(frame: Tensor, moved: Tensor, weight: Tensor, cell: int) -> Tensor:
     down = 0.5 * (padded[:, :, 2:, 1:-1] - padded[:, :, :-2, 1:-1])
     weight = weight / (1 + (difference / NOISE) ** 2)
     products = torch.cat(
-        [along * along, along * down, down * down, along * difference, down * difference,
-         torch.ones_like(along)], 1
+        [
+            along * along,
+            along * down,
+            down * down,
+            along * difference,
+            down * difference,
+            torch.ones_like(along),
+        ],
+        1,
     )
     sums = _window(_pool(weight * products, cell))
     xx, xy, yy, xd, yd, total = sums.split(1, 1)

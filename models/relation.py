@@ -138,7 +138,18 @@ def load_relation(path: Path | str | None = None, *, rule: Rule = "fitted") -> R
     return Relation(rule=rule, tensors=tensors)
 
 
-_SHAPED = frozenset({
-    "linear", "bias", "hidden_weight", "hidden_bias", "output_weight", "calibration_knots",
-    "calibration_scale", "calibration_shift", "vectors", "words", "paper_range",
-})
+_SHAPED = frozenset(
+    {
+        "linear",
+        "bias",
+        "hidden_weight",
+        "hidden_bias",
+        "output_weight",
+        "calibration_knots",
+        "calibration_scale",
+        "calibration_shift",
+        "vectors",
+        "words",
+        "paper_range",
+    }
+)

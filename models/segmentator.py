@@ -79,9 +79,7 @@ class ConvNorm(nn.Sequential):
 class SeparableConv(nn.Sequential):
     """Depthwise then pointwise convolution: DeepLabv3+ figure 3 (c), atrous when dilation > 1."""
 
-    def __init__(
-        self, inputs: int, outputs: int, kernel: int = 3, *, dilation: int = 1, norm: bool
-    ) -> None:
+    def __init__(self, inputs: int, outputs: int, kernel: int = 3, *, dilation: int = 1, norm: bool) -> None:
         super().__init__(
             ConvNorm(inputs, inputs, kernel, dilation=dilation, groups=inputs, norm=norm),
             ConvNorm(inputs, outputs, norm=norm),
@@ -225,14 +223,10 @@ class ResNetTrunk(nn.Module):
         self.layer4 = self._stage(1024, 512, depths[3], stride=1, dilation=2)
 
     @staticmethod
-    def _stage(
-        inputs: int, width: int, depth: int, *, stride: int, dilation: int
-    ) -> nn.Sequential:
+    def _stage(inputs: int, width: int, depth: int, *, stride: int, dilation: int) -> nn.Sequential:
         # As in torchvision, the first block of a dilated stage still has the previous dilation.
         blocks = [Bottleneck(inputs, width, stride=stride, dilation=1)]
-        blocks += [
-            Bottleneck(4 * width, width, stride=1, dilation=dilation) for _ in range(1, depth)
-        ]
+        blocks += [Bottleneck(4 * width, width, stride=1, dilation=dilation) for _ in range(1, depth)]
         return nn.Sequential(*blocks)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -246,9 +240,7 @@ class ResNetTrunk(nn.Module):
 class Aspp(nn.Module):
     """Atrous spatial pyramid pooling with a picture-level branch: DeepLabv3+ section 3.1, figure 2."""
 
-    def __init__(
-        self, inputs: int, width: int, rates: Sequence[int], *, separable: bool, norm: bool
-    ) -> None:
+    def __init__(self, inputs: int, width: int, rates: Sequence[int], *, separable: bool, norm: bool) -> None:
         super().__init__()
         branches: list[nn.Module] = [ConvNorm(inputs, width, norm=norm)]
         for rate in rates:
@@ -278,8 +270,13 @@ class Decoder(nn.Module):
     """From stride 16 by way of stride 8 to stride 4, a narrowed skip at each: Panoptic-DeepLab fig. 2."""
 
     def __init__(
-        self, inputs: int, skips: tuple[int, int], narrow: tuple[int, int],
-        widths: tuple[int, int], *, norm: bool,
+        self,
+        inputs: int,
+        skips: tuple[int, int],
+        narrow: tuple[int, int],
+        widths: tuple[int, int],
+        *,
+        norm: bool,
     ) -> None:
         super().__init__()
         self.skip8 = ConvNorm(skips[1], narrow[1], norm=norm)
@@ -301,8 +298,15 @@ class Segmentator(nn.Module):
     """
 
     def __init__(
-        self, trunk: CompactTrunk | ResNetTrunk, aspp: Aspp, decoder: Decoder,
-        *, width: int, side: int, mean: Sequence[float], spread: Sequence[float],
+        self,
+        trunk: CompactTrunk | ResNetTrunk,
+        aspp: Aspp,
+        decoder: Decoder,
+        *,
+        width: int,
+        side: int,
+        mean: Sequence[float],
+        spread: Sequence[float],
         norm: bool,
     ) -> None:
         super().__init__()
@@ -347,8 +351,14 @@ def build_segmentator(*, variant: Variant = "compact", norm: bool | None = None)
         aspp = Aspp(320, 160, (6, 12), separable=True, norm=norm)
         decoder = Decoder(160, (24, 32), (16, 32), (72, 64), norm=norm)
         network = Segmentator(
-            trunk, aspp, decoder, width=64, side=32,
-            mean=(0.5, 0.5, 0.5), spread=(0.5, 0.5, 0.5), norm=norm,
+            trunk,
+            aspp,
+            decoder,
+            width=64,
+            side=32,
+            mean=(0.5, 0.5, 0.5),
+            spread=(0.5, 0.5, 0.5),
+            norm=norm,
         )
     elif variant == "paper":
         norm = norm is not False
@@ -356,8 +366,14 @@ def build_segmentator(*, variant: Variant = "compact", norm: bool | None = None)
         aspp = Aspp(2048, 256, (6, 12, 18), separable=False, norm=norm)
         decoder = Decoder(256, (256, 512), (32, 64), (256, 256), norm=norm)
         network = Segmentator(
-            trunk, aspp, decoder, width=256, side=128,
-            mean=(0.485, 0.456, 0.406), spread=(0.229, 0.224, 0.225), norm=norm,
+            trunk,
+            aspp,
+            decoder,
+            width=256,
+            side=128,
+            mean=(0.485, 0.456, 0.406),
+            spread=(0.229, 0.224, 0.225),
+            norm=norm,
         )
     else:
         raise ValueError(f"unknown segmentator variant {variant!r}: use 'compact' or 'paper'")

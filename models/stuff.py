@@ -44,8 +44,12 @@ class StuffClassifier(nn.Module):
     scale: Tensor
 
     def __init__(
-        self, trunk: CompactTrunk | ResNetTrunk, head: nn.Module,
-        *, mean: tuple[float, float, float], spread: tuple[float, float, float],
+        self,
+        trunk: CompactTrunk | ResNetTrunk,
+        head: nn.Module,
+        *,
+        mean: tuple[float, float, float],
+        spread: tuple[float, float, float],
     ) -> None:
         super().__init__()
         self.trunk = trunk
@@ -95,14 +99,10 @@ def build_stuff(*, variant: Variant = "compact", dropout: float = 0.0) -> StuffC
     """
     if variant == "compact":
         head = StuffHead(pooled_size(CompactTrunk.channels), HIDDEN, dropout=dropout)
-        return StuffClassifier(
-            CompactTrunk(norm=False), head, mean=(0.5, 0.5, 0.5), spread=(0.5, 0.5, 0.5)
-        )
+        return StuffClassifier(CompactTrunk(norm=False), head, mean=(0.5, 0.5, 0.5), spread=(0.5, 0.5, 0.5))
     if variant == "paper":
         head = StuffHead(pooled_size(ResNetTrunk.channels), 512, dropout=dropout)
-        return StuffClassifier(
-            ResNetTrunk(), head, mean=(0.485, 0.456, 0.406), spread=(0.229, 0.224, 0.225)
-        )
+        return StuffClassifier(ResNetTrunk(), head, mean=(0.485, 0.456, 0.406), spread=(0.229, 0.224, 0.225))
     raise ValueError(f"unknown stuff variant {variant!r}: use 'compact' or 'paper'")
 
 

@@ -50,7 +50,7 @@ def test_a_file_is_laid_over_the_preset_and_overrides_over_the_file(tmp_path: Pa
 def test_a_file_that_is_not_keys_and_values_is_refused(tmp_path: Path, text: str) -> None:
     file = tmp_path / "bad.yaml"
     file.write_text(text)
-    with pytest.raises(ConfigError, match="bad.yaml"):
+    with pytest.raises(ConfigError, match=r"bad\.yaml"):
         load_config("tourist", file)
 
 

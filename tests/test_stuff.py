@@ -152,7 +152,8 @@ def test_training_runs_from_a_folder_and_resumes(tmp_path: Path) -> None:
     bits = random.random((24, len(THING_NAMES) + len(STUFF_NAMES))) < 0.3
     np.savez(
         tmp_path / "relation" / "coco_image_labels.npz",
-        image_ids=np.arange(1, 25, dtype=np.int32), bits=np.packbits(bits, axis=1),
+        image_ids=np.arange(1, 25, dtype=np.int32),
+        bits=np.packbits(bits, axis=1),
     )
     trunk = tmp_path / "segmentator.safetensors"
     from models.training.loop import write_weights

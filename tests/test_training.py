@@ -171,9 +171,7 @@ class DrawnTeacher:
 def test_blocks_learn_from_a_teacher_and_are_strung_together(data, tmp_path):
     torch.manual_seed(0)
     pictures = read_collection(data).training
-    cache = fill_cache(
-        tmp_path / "cache", DrawnTeacher(), pictures, count=24, side=64, seed=0, workers=1
-    )
+    cache = fill_cache(tmp_path / "cache", DrawnTeacher(), pictures, count=24, side=64, seed=0, workers=1)
     assert (cache.count, cache.image.shape, cache.scores.shape) == (24, (24, 64, 64, 3), (24, 21, 4, 4))
     trunk = CompactTrunk(norm=True)
     error = train_block(trunk.blocks[0], 0, cache, steps=60, batch=4, rate=1e-2, seed=0)

@@ -85,9 +85,7 @@ def read_coco(folder: Path) -> list[Picture]:
 
     Run-length masks (COCO's crowds) are read as their box.
     """
-    if not (folder / "annotations.json").is_file() and not (
-        folder / "annotations.json.gz"
-    ).is_file():
+    if not (folder / "annotations.json").is_file() and not (folder / "annotations.json.gz").is_file():
         return []
     notes = _load_json(folder / "annotations.json")
     names = {c["id"]: c["name"] for c in notes["categories"]}
@@ -176,9 +174,7 @@ def fit_size(height: int, width: int, longer: int) -> tuple[int, int]:
 def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
     """Resized picture: by area when it shrinks, bilinear when it grows."""
     shrinks = height * width < image.shape[0] * image.shape[1]
-    return cv2.resize(
-        image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    )
+    return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
 
 
 def plain_view(

@@ -116,11 +116,13 @@ def draw_homography(
         return np.eye(3)
     angle, zoom = random.normal(0, 0.0012 * reach), 1 + random.normal(0, 0.001 * reach)
     centre = np.array([[1, 0, width / 2], [0, 1, height / 2], [0, 0, 1.0]])
-    turn = np.array([
-        [zoom * np.cos(angle), -np.sin(angle), random.uniform(-reach, reach)],
-        [np.sin(angle), zoom * np.cos(angle), random.uniform(-reach, reach)],
-        [random.normal(0, 1.5e-6 * reach), random.normal(0, 1.5e-6 * reach), 1.0],
-    ])
+    turn = np.array(
+        [
+            [zoom * np.cos(angle), -np.sin(angle), random.uniform(-reach, reach)],
+            [np.sin(angle), zoom * np.cos(angle), random.uniform(-reach, reach)],
+            [random.normal(0, 1.5e-6 * reach), random.normal(0, 1.5e-6 * reach), 1.0],
+        ]
+    )
     moved: npt.NDArray[np.float64] = centre @ turn @ np.linalg.inv(centre)
     return moved
 

@@ -163,8 +163,13 @@ def make_crop(sources: Sources, side: int, recipe: Recipe, random: np.random.Gen
     if kind >= recipe.no_reference:
         reach = float(random.choice([0.0, 1.5, 4.0], p=[0.25, 0.45, 0.3]))
         warp = draw_homography(picture.shape[1], picture.shape[0], reach, random)
-        moved = cv2.warpPerspective(np.ascontiguousarray(picture), warp, picture.shape[1::-1],
-                                    flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT)
+        moved = cv2.warpPerspective(
+            np.ascontiguousarray(picture),
+            warp,
+            picture.shape[1::-1],
+            flags=cv2.INTER_CUBIC,
+            borderMode=cv2.BORDER_REFLECT,
+        )
         reference = expose(moved[window].astype(np.float32) / 255, random).astype(np.float32)
         whole = kind >= 1 - recipe.full_reference
         validity = np.ones_like(validity) if whole else draw_validity(side, random)
@@ -305,18 +310,29 @@ def train(data: Path, work: Path, recipe: Recipe, *, log: Callable[[str], None])
         for name, value in terms.items():
             sums[name] = sums.get(name, 0.0) + float(value.detach())
         if (step + 1) % recipe.save_every == 0 or step + 1 == total:
-            save_checkpoint(work / "checkpoint.pt", {
-                "net": net.state_dict(), "optimizer": optimizer.state_dict(),
-                "average": average.state(), "step": step + 1,
-            })
+            save_checkpoint(
+                work / "checkpoint.pt",
+                {
+                    "net": net.state_dict(),
+                    "optimizer": optimizer.state_dict(),
+                    "average": average.state(),
+                    "step": step + 1,
+                },
+            )
             scores = score(average, probe) if probe is not None else {}
             journal.write(step=step + 1, **{k: v / recipe.save_every for k, v in sums.items()}, **scores)
             sums = {}
     final = build_inpainter()
     final.load_state_dict(average.values)
-    return write_weights(work / "inpainter-compact.safetensors", final, {
-        "model": "inpainter", "variant": "compact", "recipe": repr(recipe),
-    })
+    return write_weights(
+        work / "inpainter-compact.safetensors",
+        final,
+        {
+            "model": "inpainter",
+            "variant": "compact",
+            "recipe": repr(recipe),
+        },
+    )
 
 
 def held_batch(sources: Sources, recipe: Recipe) -> Batch | None:

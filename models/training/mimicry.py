@@ -88,8 +88,7 @@ def fill_cache(
     images = create("image.npy", (side, side, 3), np.uint8)
     scores = create("scores.npy", (21, side // 16, side // 16), np.float16)
     stores = [
-        create(f"tap{k:02d}.npy", tuple(p.shape[1:]), np.uint8)
-        for k, p in zip(taps, probe, strict=True)
+        create(f"tap{k:02d}.npy", tuple(p.shape[1:]), np.uint8) for k, p in zip(taps, probe, strict=True)
     ]
 
     def work(start: int) -> None:
@@ -152,9 +151,7 @@ def block_batches(
             continue
         top, left = (int(v) * 4 for v in random.integers(0, (side - cells) // 4 + 1, 2))
         out, o_top, o_left = cells // stride, top // stride, left // stride
-        target = np.stack(
-            [cache.tap(block)[r, :, o_top : o_top + out, o_left : o_left + out] for r in rows]
-        )
+        target = np.stack([cache.tap(block)[r, :, o_top : o_top + out, o_left : o_left + out] for r in rows])
         place = slice(top, top + cells), slice(left, left + cells)
         part = place if block == 0 else (slice(None), *place)
         yield read(np.stack([source[r][part] for r in rows])), cache.decode(block, target), MARGIN
@@ -348,9 +345,7 @@ def train_blocks(
                 batch: int = batch, rate: float = rate,
             ) -> float:  # fmt: skip
                 count = max(4, round(steps * effort))
-                return train_block(
-                    block, index, cache, steps=count, batch=batch, rate=rate, seed=seed
-                )
+                return train_block(block, index, cache, steps=count, batch=batch, rate=rate, seed=seed)
 
             waiting.append(pool.submit(job, f"block{index:02d}", block, fit))
         for future in waiting:

@@ -322,8 +322,15 @@ def fit_vectors(captions: Path, sets: Bits, recipe: Recipe, log: Callable[[str],
     # gensim cuts long sentences; sentences that end in the separators keep contexts inside pictures
     pieces = [flat[i : i + 9000] for i in range(0, len(flat), 9000)]
     model = Word2Vec(
-        pieces, vector_size=recipe.dimensions, window=recipe.window, sg=1, min_count=1, workers=1,
-        epochs=recipe.vector_epochs, seed=recipe.seed, sample=1e-3,
+        pieces,
+        vector_size=recipe.dimensions,
+        window=recipe.window,
+        sg=1,
+        min_count=1,
+        workers=1,
+        epochs=recipe.vector_epochs,
+        seed=recipe.seed,
+        sample=1e-3,
     )
     vectors = np.zeros((CLASSES, recipe.dimensions), np.float32)
     spoken = np.zeros(CLASSES, bool)

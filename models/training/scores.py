@@ -176,14 +176,10 @@ def score_pictures(predict: Predict, pictures: Sequence[Picture], longer: int) -
     return scores
 
 
-def _stretch(
-    cells: np.ndarray, small_height: int, small_width: int, height: int, width: int
-) -> np.ndarray:
+def _stretch(cells: np.ndarray, small_height: int, small_width: int, height: int, width: int) -> np.ndarray:
     """A stride-4 map of the padded input, at the picture's own size without the padding."""
     scale_y, scale_x = 4 * height / small_height, 4 * width / small_width
-    matrix = np.array(
-        [[scale_x, 0, 0.5 * scale_x - 0.5], [0, scale_y, 0.5 * scale_y - 0.5]], np.float32
-    )
+    matrix = np.array([[scale_x, 0, 0.5 * scale_x - 0.5], [0, scale_y, 0.5 * scale_y - 0.5]], np.float32)
     return cv2.warpAffine(
         cells, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
     )

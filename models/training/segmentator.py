@@ -366,9 +366,7 @@ class _Run:
         }
         save_checkpoint(self.work / f"{name}.pt", state)
 
-    def _score_average(
-        self, name: str, step: int, network: Segmentator, average: Average
-    ) -> None:
+    def _score_average(self, name: str, step: int, network: Segmentator, average: Average) -> None:
         """Score the averaged weights on some set-aside pictures and store them as a weights file."""
         own = {key: value.clone() for key, value in network.state_dict().items()}
         network.load_state_dict(average.values)

@@ -269,9 +269,7 @@ class Cutout:
         return image[part], alpha
 
 
-def read_cutouts(
-    folder: Path, pictures: Sequence[Picture], hidden: Sequence[Picture]
-) -> list[Cutout]:
+def read_cutouts(folder: Path, pictures: Sequence[Picture], hidden: Sequence[Picture]) -> list[Cutout]:
     """Ready cut-outs (DAVIS ones and those of hidden pictures left out) and annotated outlines."""
     keys = {str(int(p.key)) for p in hidden if p.key.isdigit()}
     found = []

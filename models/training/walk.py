@@ -120,9 +120,7 @@ def _own_tensor(raw: np.ndarray, index: int) -> Tensor:
 @torch.no_grad()
 def _advance(block: nn.Module, own: np.ndarray, index: int) -> np.ndarray:
     """A block's output for all crops, (N, C, h, w) float16."""
-    parts = [
-        block(_own_tensor(own[at : at + 8], index)).half().numpy() for at in range(0, len(own), 8)
-    ]
+    parts = [block(_own_tensor(own[at : at + 8], index)).half().numpy() for at in range(0, len(own), 8)]
     return np.concatenate(parts)
 
 
