@@ -93,7 +93,7 @@ def side_by_side(before: Image, after: Image) -> Image:
     return np.hstack([before, line, after])
 
 
-def _seen_through(view: NDArray[np.float64], scene: Image) -> NDArray[np.float32]:
+def _seen_through(view: NDArray[Any], scene: Image) -> NDArray[np.float32]:
     """The scene as a camera sees it: rendered at twice the size and averaged, as a sensor does."""
     finer = np.diag([2.0, 2.0]) @ view
     large = cv2.warpAffine(
