@@ -389,7 +389,6 @@ def as_track(life: Life, scene: Scene) -> Track:
         area=share(life.mask),
         speed=life.speed,
         subject=life.subject * math.sqrt(lasting),
-        fits=math.nan,
         travel=life.travel,
         age=age,
         confirmed=life.confirmed,

@@ -267,7 +267,6 @@ def _line(frame: Frame, track: Track, verdict: Verdict | None) -> dict[str, Any]
         "missed": track.missed,
         "relation": None if verdict is None else _number(verdict.relation),
         "evidence": {
-            "fits": _number(track.fits),
             "subject": _number(track.subject),
             "speed": _number(track.speed),
             "area": _number(track.area),

@@ -110,8 +110,7 @@ class Track:
 
     `instance` is its place in this frame, or a place carried on by motion while it is `missed`.
     `speed` is its median displacement against the background, in widths of the frame per second.
-    `subject` in [0, 1]: how much this looks like what the picture is about (large, central, sharp, lasting).
-    `fits` is the running mean of its relation scores, NaN before any evidence.
+    `subject` in [0, 1]: how much this looks like what the picture is about (large, central, steady, lasting).
     `area` is its share of the frame now; `travel` the farthest it has moved against the background, in its
     own sizes (the longer side of its box); `age` the seconds since it was first seen. A track that is not yet
     `confirmed` may be a false sighting.
@@ -127,7 +126,6 @@ class Track:
     area: float
     speed: float
     subject: float
-    fits: float
     travel: float = 0.0
     age: float = 0.0
     confirmed: bool = True

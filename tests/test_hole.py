@@ -19,7 +19,7 @@ def track(identity, box, working=(90, 160), speed=0.0):
     mask = np.zeros(working, bool)
     mask[y0 // 2 : y1 // 2, x0 // 2 : x1 // 2] = True
     instance = Instance("person", 0.9, tuple(float(v) for v in box), mask)
-    return Track(identity, "person", instance, 0, 0, 3, False, 0.1, speed, 0.0, float("nan"))
+    return Track(identity, "person", instance, 0, 0, 3, False, 0.1, speed, 0.0)
 
 
 def verdict(identity, action):

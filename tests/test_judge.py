@@ -53,7 +53,7 @@ def thing(
     mask[y0:y1, x0:x1] = True
     track = Track(
         id=id, label=label, instance=Instance(label, 0.9, box, mask), first=0, last=0, hits=20, missed=False,
-        area=float(mask.mean()), speed=0.0, subject=0.1, fits=math.nan, travel=0.0, age=2.0,
+        area=float(mask.mean()), speed=0.0, subject=0.1, travel=0.0, age=2.0,
     )  # fmt: skip
     return replace(track, **known)
 

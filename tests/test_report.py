@@ -24,7 +24,7 @@ KEYS = [
 
 def track(number: int, label: str = "person") -> Track:
     thing = Instance(label, 0.9, (10.0, 12.25, 30.0, 40.0), np.zeros((4, 4), bool))
-    return Track(number, label, thing, 0, 5, 3, False, 0.02, 0.1, 0.3, math.nan)
+    return Track(number, label, thing, 0, 5, 3, False, 0.02, 0.1, 0.3)
 
 
 def filled(frame: Frame, box: tuple[int, int, int, int] | None, relation: float = math.nan) -> Filled:
@@ -105,7 +105,7 @@ def test_the_log_has_a_line_for_each_frame_and_track(clip: Path, tmp_path: Path)
     first, second = lines[:2]
     assert (first["frame"], first["track"], first["verdict"], first["relation"]) == (0, 1, "remove", None)
     assert first["box"] == [10.0, 12.2, 30.0, 40.0]
-    assert first["evidence"]["hits"] == 3 and first["evidence"]["fits"] is None
+    assert first["evidence"]["hits"] == 3
     assert (second["track"], second["verdict"]) == (2, None)
     with pytest.raises(OutputError), open_log(tmp_path / "no" / "log.jsonl"):
         pass
