@@ -107,7 +107,9 @@ def find(key: Mapping[str, str], label: str) -> tuple[Entry, bytes] | str:
     try:
         whole = path.read_bytes()
     except FileNotFoundError:
-        return _why_missing(key, label)
+        reason = _why_missing(key, label)
+        # Another process may have written it in the meantime, and then it is no miss.
+        return find(key, label) if path.exists() else reason
     except OSError as error:
         return f"the cached file cannot be read: {error}"
     try:
