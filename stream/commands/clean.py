@@ -53,14 +53,11 @@ def clean(
     from stream.progress import show_progress, summary
 
     overrides = dict(parse_override(text) for text in change or ())
-    if remove:
-        overrides["judge.remove"] = _classes(remove)
-    if keep:
-        overrides["judge.keep"] = _classes(keep)
+    for key, given in (("judge.remove", remove), ("judge.keep", keep), ("engine.name", engine)):
+        if given:
+            overrides[key] = given
     if look_ahead is not None:
         overrides["look_ahead"] = look_ahead if look_ahead == "shot" else _number(look_ahead, "--look-ahead")
-    if engine is not None:
-        overrides["engine.name"] = engine
     job = Job(
         masks=masks,
         start=_seconds(start, "--start"),
@@ -82,18 +79,6 @@ def clean(
             typer.echo(line, err=True)
     if done.partial:
         raise typer.Exit(PartialError.exit_code)
-
-
-def _classes(texts: list[str]) -> list[str]:
-    """Split `car,truck` but not the comma of `person@320,200`."""
-    parts: list[str] = []
-    for text in texts:
-        for part in text.split(","):
-            if parts and "@" in parts[-1] and "," not in parts[-1] and part.strip().isdigit():
-                parts[-1] += f",{part.strip()}"
-            elif part.strip():
-                parts.append(part.strip())
-    return parts
 
 
 def _number(text: str, option: str) -> float:
