@@ -18,7 +18,8 @@ A row holds what benchmarks.scores measures, and
     below_telea   number of frames that are worse than Telea's
     ms            processor time of motion, plate, hole and fill together, milliseconds a frame (sum of the
                   stages' medians; `stages` has each); of the whole method over the frames for the others
-Filled frames go to OUT/SCENE-METHOD/%05d.png.
+Filled frames go to OUT/SCENE-METHOD/%05d.png. `--known FILE` takes the rows of methods that are not measured
+now from an earlier result; the aligned copies rest on the program's own camera motion and change with it.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -152,6 +153,7 @@ def measure(
     inpaint: fill.Inpaint,
     *,
     invent: bool = True,
+    known: Iterable[dict[str, Any]] = (),
     out: Path | None = None,
 ) -> Iterator[dict[str, Any]]:
     """A row a method; `invent`: our fill completes with the network what was never seen, else with Telea."""
@@ -160,6 +162,10 @@ def measure(
     about["hole_share"] = round(scene.hole_share, 4)
     telea = baselines.telea(scene)
     copies: dict[str, float] = {}
+    for row in known:
+        if row["scene"] == scene.name and row["method"] not in methods:
+            copies[row["method"]] = row["psnr"]
+            yield row
     for name, method in others(scene, inpaint, config).items():
         if name not in methods:
             continue
@@ -221,6 +227,7 @@ def main() -> None:
     parser.add_argument(
         "--look-ahead", nargs="+", type=_look_ahead, default=[0.0, 1.48], help="seconds or shot"
     )
+    parser.add_argument("--known", type=Path, help="JSON of an earlier run")
     parser.add_argument(
         "--no-inpaint", action="store_true", help="our rows paint with Telea, not the network"
     )
@@ -231,14 +238,21 @@ def main() -> None:
     cv2.setNumThreads(1)
     config = load_config("tourist")
     inpaint = open_inpaint(config)
+    known = json.loads(options.known.read_text())["scenes"] if options.known else []
     rows = []
     for folder in sorted(p for p in options.scenes.iterdir() if (p / "truth").is_dir()):
         if options.only and not {folder.name, folder.name.split("-")[0]} & set(options.only):
             continue
         scene = load_scene(folder, options.frames)
-        invent = not options.no_inpaint
         for row in measure(
-            scene, options.methods, options.look_ahead, config, inpaint, invent=invent, out=options.out
+            scene,
+            options.methods,
+            options.look_ahead,
+            config,
+            inpaint,
+            invent=not options.no_inpaint,
+            known=known,
+            out=options.out,
         ):
             rows.append(row)
             print(json.dumps(row), flush=True)

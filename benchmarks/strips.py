@@ -78,6 +78,8 @@ def main() -> None:
     parser.add_argument("--zoom", action="store_true", help="show only the hole's surroundings")
     options = parser.parse_args()
     outputs = [read_rgb(path) for path in pictures_in(options.output)]
+    if not outputs:
+        raise SystemExit(f"{options.output}: no filled frames")
     scene = load_scene(options.scene, len(outputs))
     frames = options.frames or spread(scene)
     picture = strip(scene, outputs, frames, options.width, options.zoom)
