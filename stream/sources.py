@@ -334,7 +334,11 @@ def exposure(
         return 1.0, 1.0, 1.0
     some = clear[:: max(1, len(clear) // 500)]
     have, want = warped.reshape(-1, 3)[some], current.small.reshape(-1, 3)[some]
-    ratio = np.median(want.astype(np.float32) / np.maximum(have, 1), axis=0)
+    ratios = want.astype(np.float32) / np.maximum(have, 1)
+    median = np.median(ratios, axis=0)
+    # Ratios of small whole numbers are coarse: the sums of those that agree with the median are not.
+    agree = np.abs(ratios - median) < 0.15 * median
+    ratio = (want * agree).sum(0) / np.maximum((have * agree).sum(0), 1).astype(np.float32)
     # Within half a percent it is as likely noise as exposure, and unchanged pixels are worth more.
     if memory.view.pose == current.view.pose and np.abs(ratio - 1).max() < 0.005:
         return 1.0, 1.0, 1.0

@@ -27,11 +27,11 @@ _AGREE = 14.0
 _DEEP = 0.3
 """Trust below which no homography serves: only followed pixels do."""
 
-_FLAT = 0.97
+_FLAT = 0.9
 """Trust from which homographies alone serve: they are exact where the scene is flat."""
 
 _DOUBT = 5.0
-_FOLLOWED_COST = 2.0
+_FOLLOWED_COST = 3.0
 _FOLLOWED = 24
 _FLOOR = 1e-30
 _LIKE = np.exp(-np.square(np.arange(256)) / (2 * _AGREE * _AGREE)).astype(np.float32)
@@ -53,14 +53,13 @@ class Recall:
 class Ballot:
     """The outcome for one layer, all at reduced size.
 
-    `weights`: float32 share of each source; `seen` 0 or 1; `cost`: how far the sources, and at the rim the
-    frame itself, disagree with the answer, grey levels.
+    `weights`: float32 share of each source; `seen` 0 or 1; `answer`: grey of the best supported source.
     """
 
     sources: tuple[Source, ...]
     weights: tuple[Float, ...]
     seen: NDArray[np.uint8]
-    cost: Float
+    answer: NDArray[np.uint8]
 
 
 def recall(
@@ -113,7 +112,7 @@ def recall(
     if not ballots:
         return None
     if len(ballots) > 1:
-        ballots = _split(ballots, unit)
+        ballots = _split(ballots, grey, ring, unit)
     return _assemble(plate, ballots, needed, view, frame, box, forbidden)
 
 
@@ -192,36 +191,45 @@ def tally(
         cv2.copyTo(source.grey, better, answer)
     shares: list[Float] = []
     total = np.full(grey.shape, 1e-12, np.float32)
-    doubt = np.zeros(grey.shape, np.float32)
-    everyone = np.full(grey.shape, 1e-12, np.float32)
     for source, weight in zip(sources, relative, strict=True):
-        apart = cv2.absdiff(source.grey, answer)
-        mine = cv2.multiply(cv2.LUT(apart, _LIKE), weight)
+        mine = cv2.multiply(cv2.LUT(cv2.absdiff(source.grey, answer), _LIKE), weight)
         shares.append(f32(mine))
         total += mine
-        doubt += cv2.multiply(np.minimum(apart, 40), weight, dtype=cv2.CV_32F)
-        everyone += weight
     for share in shares:
         share /= total
-    cost = np.where((ring > 0) & (seen > 0), cv2.absdiff(grey, answer).astype(np.float32), doubt / everyone)
-    cost[seen == 0] = 40.0
-    return Ballot(tuple(sources), tuple(shares), seen, f32(cost.astype(np.float32)))
+    return Ballot(tuple(sources), tuple(shares), seen, answer)
 
 
-def _split(ballots: Sequence[Ballot], unit: float) -> list[Ballot]:
+def _cost(ballot: Ballot, grey: NDArray[np.uint8], ring: NDArray[np.uint8]) -> Float:
+    """How far the sources, and at the rim the frame itself, disagree with the answer, grey levels."""
+    apart = np.zeros(grey.shape, np.float32)
+    everyone = np.full(grey.shape, 1e-6, np.float32)
+    for source in ballot.sources:
+        # Not the votes' own weights: one vote that outweighs the others would agree with itself.
+        doubt = np.float32(0) if source.doubt is None else source.doubt
+        weight = source.valid * np.float32(1) / (1 + doubt)
+        apart += np.minimum(cv2.absdiff(source.grey, ballot.answer), 40) * weight
+        everyone += weight
+    cost = np.where((ring > 0) & (ballot.seen > 0), cv2.absdiff(grey, ballot.answer), apart / everyone)
+    # A homography is the finer tool where both agree.
+    return f32(cost.astype(np.float32) + _FOLLOWED_COST * (ballot.sources[0].place is not None))
+
+
+def _split(
+    ballots: Sequence[Ballot], grey: NDArray[np.uint8], ring: NDArray[np.uint8], unit: float
+) -> list[Ballot]:
     """Give each pixel to the ballot whose sources agree best in its surroundings and with the rim."""
     costs = []
     for ballot in ballots:
-        cost = cv2.GaussianBlur(ballot.cost, (0, 0), 5 * unit) + np.float32(1000) * (1 - ballot.seen)
-        # A homography is the finer tool where both agree.
-        costs.append(cost + np.float32(_FOLLOWED_COST * (ballot.sources[0].place is not None)))
+        cost = cv2.GaussianBlur(_cost(ballot, grey, ring), (0, 0), 5 * unit)
+        costs.append(cost + np.float32(1000) * (1 - ballot.seen))
     best = np.argmin(costs, 0)
     out = []
     for k, ballot in enumerate(ballots):
         mine = (best == k).astype(np.float32)
         weights = tuple(f32(cv2.multiply(w, mine)) for w in ballot.weights)
         out.append(
-            Ballot(ballot.sources, weights, u8((mine > 0).astype(np.uint8) & ballot.seen), ballot.cost)
+            Ballot(ballot.sources, weights, u8((mine > 0).astype(np.uint8) & ballot.seen), ballot.answer)
         )
     return out
 

@@ -109,7 +109,7 @@ def test_a_cut_lets_nothing_through(ahead):
 def test_exposure_and_white_balance_that_drift_are_matched(moves):
     swing = np.sin(np.arange(40) / 40 * 2 * np.pi)
     light = [(1 + 0.08 * s + 0.03 * s, 1 + 0.08 * s, 1 + 0.08 * s - 0.03 * s) for s in swing]
-    shot = film(photograph("rocket"), moves, noise=1.0, light=light)
+    shot = film(photograph("coffee"), moves, noise=1.0, light=light)
     outs = outputs(shot, config=NO_SHADOW)
     for t in range(14, 40):
         inside = core(shot.masks[t])
