@@ -10,12 +10,15 @@ import numpy as np
 
 from configs.schema import Config
 from stream import paint, planes, surround, vote
+from stream import still as still_plate
 from stream.arrays import u8
 from stream.boxes import Box, parts
 from stream.crops import Inpaint
 from stream.hole import bounds
 from stream.plate import Memory, Plate, vote_size
 from stream.types import INVENTED, SEEN, UNTOUCHED, Filled, Frame, Hole, Motion
+
+_SHADED_RATE = 0.1
 
 __all__ = ["Inpaint", "fill"]
 
@@ -47,14 +50,26 @@ def fill(
         for key in [k for k in plate.covers if k[0] == memory.index]:
             del plate.covers[key]
         if config.hole.shadow:
-            hole = attach(hole, frame, memory, plate.differences[memory.index], config)
+            grown = attach(hole, frame, memory, plate.differences[memory.index], config)
+            # A shadow goes where its thing goes: what is dark beside it for a moment is something else.
+            plate = replace(plate, shaded=plate.shaded + _SHADED_RATE * ((grown is not hole) - plate.shaded))
+            if plate.shaded > 0.5:
+                hole = grown
     assert hole.box is not None
     x0, y0, x1, y1 = hole.box
     patch = frame.rgb[y0:y1, x0:x1].copy()
     wanted = (hole.alpha[y0:y1, x0:x1] > 0).astype(np.uint8)
     seen = np.zeros(wanted.shape, np.uint8)
     used: set[int] = set()
-    for part in parts(wanted, max(8, round(0.05 * frame.height))):
+    view = plate.view(frame.index)
+    still = None
+    if view is not None:
+        resting = still_plate.recall(plate.still, plate, view, frame, wanted, (x0, y0), ids)
+        if resting is not None:
+            colours, seen, still = resting
+            patch[seen > 0] = colours[seen > 0]
+    asked = wanted & (1 - seen)
+    for part in parts(asked, max(8, round(0.05 * frame.height))) if asked.any() else ():
         around = _widened(part, hole.box, frame)
         found = vote.recall(frame, hole, plate, motion, ids, around, config.plate, scene)
         if found is None:
@@ -65,7 +80,7 @@ def fill(
         bottom, right = min(y1 - y0, around[3] - y0), min(x1 - x0, around[2] - x0)
         inner = slice(top - ay, bottom - ay), slice(left - ax, right - ax)
         outer = slice(top, bottom), slice(left, right)
-        mine = (found.seen[inner] > 0) & (wanted[outer] > 0)
+        mine = (found.seen[inner] > 0) & (asked[outer] > 0)
         patch[outer][mine] = found.rgb[inner][mine]
         seen[outer] |= mine.astype(np.uint8)
     unseen = wanted & (1 - seen)
@@ -73,7 +88,7 @@ def fill(
     origin = np.where(wanted > 0, np.where(unseen > 0, INVENTED, SEEN), UNTOUCHED).astype(np.uint8)
     done = planes.write_back(frame, patch, hole.alpha[y0:y1, x0:x1], hole.box)
     return Filled(done, origin, hole.box, (), (), frame), replace(
-        plate, paint=next_paint, used=tuple(sorted(used))
+        plate, paint=next_paint, used=tuple(sorted(used)), still=still
     )
 
 

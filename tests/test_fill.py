@@ -226,7 +226,7 @@ def test_old_memories_alone_are_not_painted_black():
     one = np.ones((20, 20), np.uint8)
     source = Source(None, np.eye(3), (1.0, 1.0, 1.0), grey, one)
     tiny = np.full((20, 20), 1e-25, np.float32)
-    ballot = vote.tally([source, source], [tiny, tiny], grey, one * 0, 1.0)
+    ballot = vote.tally([source, source], [tiny, tiny], 1.0)
     assert ballot.seen.all()
     assert np.allclose(sum(ballot.weights), 1.0, atol=1e-3)
 
@@ -236,7 +236,7 @@ def test_sources_that_contradict_each_other_are_not_averaged():
     one = np.ones((20, 20), np.uint8)
     flat = np.ones((20, 20), np.float32)
     sources = [Source(None, np.eye(3), (1.0, 1.0, 1.0), g, one) for g in (dark, dark, light)]
-    ballot = vote.tally(sources, [flat, flat, flat * 1.2], dark, one * 0, 1.0)
+    ballot = vote.tally(sources, [flat, flat, flat * 1.2], 1.0)
     assert ballot.weights[0].min() > 0.49
     assert ballot.weights[2].max() < 0.01
 
