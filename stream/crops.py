@@ -1,4 +1,4 @@
-"""Inventing what is missing in a picture: fixed square crops for a network, or the classical way."""
+"""Inventing what is missing in a picture: structure from a network in fixed square crops, texture from the picture."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
-from stream.arrays import Bytes, u8
+from stream import texture
+from stream.arrays import Bytes, Float, f32, u8
 from stream.boxes import Box, parts
 from stream.types import Image
 
@@ -20,10 +21,33 @@ _MOST = 6
 
 
 def invent(picture: Image, missing: Bytes, inpaint: Inpaint | None) -> Image:
-    """Fill the `missing` pixels (uint8 0 or 1) of a picture from what is around them.
+    """Fill the `missing` pixels (uint8 0 or 1) of a picture of any size from what is around them.
 
-    Regions too many to be worth a network each, and all without one, are filled classically (Telea, "An image
-    inpainting technique based on the fast marching method", 2004).
+    The structure comes from the network, or without one is a smooth fill; the texture is copied from the picture.
+    The same picture and hole always give the same result.
+    """
+    out = picture.copy()
+    if not missing.any():
+        return out
+    rough = sketch(picture, missing, inpaint)
+    trust = 0.0 if inpaint is None else 1.0
+    rest = missing.copy()
+    for box in parts(missing, 24):
+        x0, y0, x1, y1 = _around(box, missing.shape)
+        region = slice(y0, y1), slice(x0, x1)
+        inner = slice(box[1], box[3]), slice(box[0], box[2])
+        if not rest[inner].any():
+            continue
+        done = texture.complete(picture[region], missing[region], rough[region], trust)
+        out[inner] = done[box[1] - y0 : box[3] - y0, box[0] - x0 : box[2] - x0]
+        rest[inner] = 0
+    return out
+
+
+def sketch(picture: Image, missing: Bytes, inpaint: Inpaint | None) -> Image:
+    """Fill the `missing` pixels smoothly: what the network paints, without texture.
+
+    Regions too many to be worth a network each, and all without one, are filled from their rim alone.
     """
     out = picture.copy()
     rest = missing
@@ -34,13 +58,39 @@ def invent(picture: Image, missing: Bytes, inpaint: Inpaint | None) -> Image:
             if np.count_nonzero(rest[box[1] : box[3], box[0] : box[2]]) >= 32:
                 _complete(out, rest, box, inpaint)
     if rest.any():
-        for x0, y0, x1, y1 in parts(rest, 12):
-            left, top = max(0, x0 - 8), max(0, y0 - 8)
-            right, bottom = min(out.shape[1], x1 + 8), min(out.shape[0], y1 + 8)
-            part = np.ascontiguousarray(out[top:bottom, left:right])
-            hole = np.ascontiguousarray(rest[top:bottom, left:right])
-            out[top:bottom, left:right] = cv2.inpaint(part, hole, 4, cv2.INPAINT_TELEA)
+        for box in parts(rest, 12):
+            x0, y0, x1, y1 = max(0, box[0] - 8), max(0, box[1] - 8), box[2] + 8, box[3] + 8
+            region = slice(y0, y1), slice(x0, x1)
+            out[region] = _smooth(out[region], rest[region])
     return out
+
+
+def _around(box: Box, shape: tuple[int, ...]) -> Box:
+    """A region with what its texture may be copied from: as far again as it is large on every side."""
+    reach = max(96, box[2] - box[0], box[3] - box[1])
+    return max(0, box[0] - reach), max(0, box[1] - reach), min(shape[1], box[2] + reach), min(shape[0], box[3] + reach)
+
+
+def _smooth(picture: Image, hole: Bytes) -> Image:
+    """A hole filled smoothly from its rim, on ever coarser pictures where it is wide (push and pull)."""
+    known = (1 - hole).astype(np.float32)
+    total = picture * known[..., None]
+    return u8(np.where(hole[..., None] > 0, np.clip(_pulled(total, known) + 0.5, 0, 255), picture).astype(np.uint8))
+
+
+def _pulled(total: Float, known: Float) -> Float:
+    height, width = known.shape
+    if max(height, width) <= 2:
+        return np.asarray(np.full_like(total, 1) * (total.sum((0, 1)) / max(float(known.sum()), 1e-6)), np.float32)
+    size = (width + 1) // 2, (height + 1) // 2
+    weight = f32(cv2.resize(known, size, interpolation=cv2.INTER_AREA))
+    colours = f32(cv2.resize(total, size, interpolation=cv2.INTER_AREA))
+    # A cell that is known in part is believed as if it were known wholly, so that the rim carries far.
+    full = np.minimum(weight * 4, 1)
+    colours = colours * (full / np.maximum(weight, 1e-6))[..., None]
+    coarse = f32(cv2.resize(_pulled(colours, full), (width, height), interpolation=cv2.INTER_LINEAR))
+    coarse = f32(cv2.GaussianBlur(coarse, (3, 3), 0))
+    return total + (1 - known)[..., None] * coarse
 
 
 def _complete(out: Image, rest: Bytes, box: Box, inpaint: Inpaint) -> None:
