@@ -5,14 +5,14 @@
 The pictures are stills that were never trained on (see `read_sources`); holes of 3 to 25 % are outlines of
 cut-out things, drawn from a fixed seed. PSNR and SSIM count hole pixels only; sharpness is the squared
 Laplacian over that of the truth (median; 1 is as sharp). The feature distance compares a teacher network's
-inner maps at strides 4, 8 and 16 under the hole, in units of each channel's spread; it is left out without a teacher.
+inner maps at strides 4, 8 and 16 under the hole, in units of each channel's spread; without a teacher it is
+left out.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import platform
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from benchmarks.inpainter import label
 from configs.schema import load_config
+from engines.hardware import cpu_name
 from models.training.holes import Mask, read_shapes
 from models.training.inpainter import read_rgb
 from stream.crops import Inpaint, invent, sketch
@@ -91,7 +92,7 @@ def open_teacher(file: Path) -> Teacher:
 
 
 def feature_distance(teacher: Teacher, found: Picture, truth: Picture, hole: Mask) -> float:
-    """Mean absolute difference of inner maps under the hole, in standard deviations of the truth's channel."""
+    """Mean difference of inner maps under the hole, in standard deviations of the truth's channels."""
     total = []
     for mine, its in zip(teacher(found), teacher(truth), strict=True):
         under = cv2.resize(hole.astype(np.float32), mine.shape[:0:-1], interpolation=cv2.INTER_AREA) > 0.5
@@ -177,8 +178,12 @@ def main() -> None:
         print(name, f"{hole.mean():.0%}", *(f"{m}: {r[-1]['psnr']:.1f}" for m, r in scores.items()))
         if arguments.strips is not None:
             arguments.strips.mkdir(parents=True, exist_ok=True)
-            strip = np.concatenate([label(p / np.float32(255), n) for n, p in {**shown, "truth": truth}.items()], 1)
-            cv2.imwrite(str(arguments.strips / f"{number:02}-{name}.png"), cv2.cvtColor(strip, cv2.COLOR_RGB2BGR))
+            strip = np.concatenate(
+                [label(p / np.float32(255), n) for n, p in {**shown, "truth": truth}.items()], 1
+            )
+            cv2.imwrite(
+                str(arguments.strips / f"{number:02}-{name}.png"), cv2.cvtColor(strip, cv2.COLOR_RGB2BGR)
+            )
     table: dict[str, dict[str, float]] = {}
     for method, found_rows in scores.items():
         columns = {key: np.array([row[key] for row in found_rows]) for key in found_rows[0]}
@@ -191,7 +196,7 @@ def main() -> None:
         "stills": len(shares),
         "hole shares": [round(min(shares), 3), round(max(shares), 3)],
         "teacher": arguments.teacher.stem if arguments.teacher else None,
-        "machine": platform.processor() or platform.machine(),
+        "machine": f"{cpu_name()}, one thread",
         "methods": table,
     }
     arguments.out.write_text(json.dumps(result, indent=1) + "\n")

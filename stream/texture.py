@@ -1,8 +1,8 @@
 """Texture for a hole that was never seen: real patches of the picture itself, laid over a smooth structure.
 
-Where to copy from is decided on a small picture (stream/offsets.py); the copies are made at full size, so they are as
-sharp as the picture. Their brightness is bent to fit the rim and each other by solving for the picture whose gradients
-are the copies' (Perez et al., "Poisson Image Editing", SIGGRAPH 2003), again on the small picture.
+Where to copy from is decided on a small picture (stream/offsets.py); the copies are made at full size, so
+they are as sharp as the picture. Their brightness is bent to fit the rim and each other as in Perez et al.,
+"Poisson Image Editing" (SIGGRAPH 2003), again on the small picture.
 """
 
 from __future__ import annotations
@@ -18,61 +18,76 @@ from stream.arrays import Bytes, Float, f32, u8
 from stream.boxes import Box
 from stream.types import Image
 
-_LONGEST = 256
-_CELLS = 4200
-"""Size of the small picture: its longer side, and the pixels of the box around the hole."""
-_BEND = 48.0
+_LONGEST, _CELLS, _AREA = 256, 2000, 8000
+"""Size of the small picture: its longer side, the hole's pixels, and those of the box around it, at most."""
+_BEND, _EDGE = 48.0, 40.0
+"""Levels: the most that a copy is bent by, and from where on a difference is an edge of something."""
+_STIFF, _TURNS = 0.002, 100
 
 
 @dataclass(frozen=True)
 class _Piece:
-    """Neighbouring pixels copied from the same place: their mask in the small box, and the offset, full size."""
+    """Neighbouring pixels with one offset: their mask in the small box, and the offset in full pixels."""
 
     mask: NDArray[np.bool_]
     offset: NDArray[np.int32]
 
 
-def complete(picture: Image, missing: Bytes, structure: Image, trust: float) -> Image:
-    """Fill the missing pixels (uint8 0 or 1) of a picture with copies of others.
+def complete(picture: Image, missing: Bytes, structure: Image, belief: float, box: Box) -> Image:
+    """Fill the missing pixels (uint8 0 or 1) inside a box of a picture (uint8 RGB) with copies of known ones.
 
-    `structure` (uint8, like `picture`) has the hole filled smoothly; `trust` in [0, 1] says how far it is more than
-    a mean of the rim. The same picture and hole always give the same result. Where nothing can be copied,
-    the structure stays.
+    `structure` (uint8, like `picture`) has the hole filled smoothly; `belief` in [0, 1] says how much it
+    counts in the choice of copies. The same picture and hole always give the same result. The structure
+    stays outside the box, and where nothing can be copied.
     """
-    height, width = missing.shape
-    _, _, across, down = cv2.boundingRect(missing)
-    scale = max(1.0, max(height, width) / _LONGEST, float(np.sqrt(across * down / _CELLS)))
-    size = max(8, round(width / scale)), max(8, round(height / scale))
-    small, gaps, rough = _small(picture, missing, structure, size)
-    pool, labels, box = offsets.choose(small, gaps, rough, trust)
     out = np.where(missing[..., None] > 0, structure, picture)
+    height, width = missing.shape
+    scale = _scale(missing, box)
+    size = max(8, round(width / scale)), max(8, round(height / scale))
+    factors = width / size[0], height / size[1]
+    small, gaps, rough = _small(picture, missing, out, size)
+    around = _small_box(box, factors, size)
+    pool, labels = offsets.choose(small, gaps, rough, belief, around)
     if not (labels >= 0).any():
         return out
-    factors = width / size[0], height / size[1]
-    pieces = _refined(picture, missing, _pieces(pool, labels, factors), box, factors)
-    whole = _full_box(box, factors, width, height)
-    copied = _copied(picture, missing, out, pieces, box, whole, factors)
-    bend = _bend(small, gaps, rough, pool, labels, box, trust)
-    x0, y0, x1, y1 = whole
-    shape = np.zeros((*gaps.shape, 3), np.float32)
-    shape[box[1] : box[3], box[0] : box[2]] = bend
-    lift = _window(shape, whole, factors)
-    done = u8(np.clip(copied + lift + np.float32(0.5), 0, 255).astype(np.uint8))
-    mine = missing[y0:y1, x0:x1] > 0
-    out[y0:y1, x0:x1][mine] = done[mine]
+    pieces = _refined(picture, missing, _pieces(pool, labels, factors), around, factors)
+    whole = _full_box(around, factors, width, height)
+    copied = _copied(picture, missing, out, pieces, around, whole, factors)
+    bend = _bend(small, gaps, rough, pool, labels, around)
+    copied += _enlarged(bend, (around[0], around[1]), whole, factors)
+    inner = max(box[0], whole[0]), max(box[1], whole[1]), min(box[2], whole[2]), min(box[3], whole[3])
+    done = copied[inner[1] - whole[1] : inner[3] - whole[1], inner[0] - whole[0] : inner[2] - whole[0]]
+    target = out[inner[1] : inner[3], inner[0] : inner[2]]
+    mine = missing[inner[1] : inner[3], inner[0] : inner[2]] > 0
+    target[mine] = np.clip(done[mine] + np.float32(0.5), 0, 255).astype(np.uint8)
     return out
 
 
-def _small(picture: Image, missing: Bytes, structure: Image, size: tuple[int, int]) -> tuple[Float, Bytes, Float]:
+def _scale(missing: Bytes, box: Box) -> float:
+    """How many times smaller the small picture is."""
+    area = (box[2] - box[0]) * (box[3] - box[1])
+    hollow = np.count_nonzero(missing[box[1] : box[3], box[0] : box[2]])
+    return float(max(1, max(missing.shape) / _LONGEST, (hollow / _CELLS) ** 0.5, (area / _AREA) ** 0.5))
+
+
+def _small_box(box: Box, factors: tuple[float, float], size: tuple[int, int]) -> Box:
+    """A box of the full picture on the small one, with one more pixel on each side."""
+    x0, y0 = int(box[0] / factors[0]) - 1, int(box[1] / factors[1]) - 1
+    x1, y1 = int(np.ceil(box[2] / factors[0])) + 1, int(np.ceil(box[3] / factors[1])) + 1
+    return max(0, x0), max(0, y0), min(size[0], x1), min(size[1], y1)
+
+
+def _small(
+    picture: Image, missing: Bytes, filled: Image, size: tuple[int, int]
+) -> tuple[Float, Bytes, Float]:
     """The picture, its hole and the structure at a smaller size; known pixels alone count in the picture."""
-    rough = f32(cv2.resize(np.where(missing[..., None] > 0, structure, picture), size, interpolation=cv2.INTER_AREA))
-    rough = rough.astype(np.float32)
-    known = f32(cv2.resize((1 - missing).astype(np.float32), size, interpolation=cv2.INTER_AREA))
-    blank = np.where(missing[..., None] > 0, np.uint8(0), picture)
-    total = f32(cv2.resize(blank.astype(np.float32), size, interpolation=cv2.INTER_AREA))
-    gaps = (known < 0.999).astype(np.uint8)
-    small = np.where(known[..., None] > 0.4, total / np.maximum(known, np.float32(0.4))[..., None], rough)
-    return small.astype(np.float32), gaps, rough
+    rough = f32(cv2.resize(filled, size, interpolation=cv2.INTER_AREA)).astype(np.float32)
+    known = u8(cv2.resize(np.uint8(255) - missing * np.uint8(255), size, interpolation=cv2.INTER_AREA))
+    blank = u8(cv2.bitwise_and(picture, picture, mask=np.uint8(1) - missing))
+    total = f32(cv2.resize(blank, size, interpolation=cv2.INTER_AREA)).astype(np.float32)
+    share = (known.astype(np.float32) / np.float32(255))[..., None]
+    small = np.where(share > 0.4, total / np.maximum(share, np.float32(0.4)), rough)
+    return small.astype(np.float32), (known < 255).astype(np.uint8), rough
 
 
 def _pieces(pool: offsets.Offsets, labels: NDArray[np.int16], factors: tuple[float, float]) -> list[_Piece]:
@@ -102,8 +117,8 @@ def _refined(
     for piece in pieces:
         ring = (cv2.dilate(piece.mask.astype(np.uint8), np.ones((5, 5), np.uint8)) > 0) & ~piece.mask
         cells = np.argwhere(ring)
-        if len(cells) > 400:
-            cells = cells[:: len(cells) // 400 + 1]
+        if len(cells) > 120:
+            cells = cells[:: len(cells) // 120 + 1]
         owners = np.repeat(owner[cells[:, 0], cells[:, 1]], len(spots))
         points = (cells[:, None, ::-1] + np.array(box[:2]) + spots).reshape(-1, 2) * np.array(factors)
         at = np.clip(points.astype(np.int32), 0, (width - 1, height - 1))
@@ -134,18 +149,18 @@ def _best_nudge(
     step = max(1, reach // 2) if reach > 3 else 1
     span = reach // step
     while True:
-        centre = best
-        for dy in range(-span, span + 1):
-            for dx in range(-span, span + 1):
-                tried = centre + np.array((dx, dy), np.int32) * step
-                there = at + tried
-                inside = _inside(there, width, height)
-                there = np.clip(there, 0, (width - 1, height - 1))
-                free = inside & (missing[there[:, 1], there[:, 0]] == 0)
-                error = np.minimum(np.abs(picture[there[:, 1], there[:, 0]] - goal).mean(1), 40)
-                cost = float(np.where(free, error, 40).mean()) + 0.02 * float(np.abs(tried - offset).max())
-                if cost < least - 1e-6:
-                    best, least = tried, cost
+        steps = np.arange(-span, span + 1) * step
+        tried = best + np.stack(np.meshgrid(steps, steps), 2).reshape(-1, 1, 2).astype(np.int32)
+        there = (at + tried).reshape(-1, 2)
+        inside = _inside(there, width, height)
+        there = np.clip(there, 0, (width - 1, height - 1))
+        free = inside & (missing[there[:, 1], there[:, 0]] == 0)
+        error = np.abs(picture[there[:, 1], there[:, 0]].reshape(len(tried), -1, 3) - goal).mean(2)
+        error = np.where(free.reshape(error.shape), np.minimum(error, 40), 40)
+        cost = error.mean(1) + 0.02 * np.abs(tried - offset).max((1, 2))
+        at_least = int(cost.argmin())
+        if cost[at_least] < least - 1e-6:
+            best, least = tried[at_least, 0], float(cost[at_least])
         if step == 1:
             return best
         step, span = max(1, step // 2), 1
@@ -164,15 +179,11 @@ def _full_box(box: Box, factors: tuple[float, float], width: int, height: int) -
     )
 
 
-def _window(small: Float, whole: Box, factors: tuple[float, float]) -> Float:
-    """The part of a small picture that lies under a box of the full one, at full size."""
+def _enlarged(small: Float, origin: tuple[int, int], whole: Box, factors: tuple[float, float]) -> Float:
+    """What lies under a box of the full picture in a part of the small one that begins at `origin`."""
+    left, top = (whole[0] + 0.5) / factors[0] - 0.5, (whole[1] + 0.5) / factors[1] - 0.5
+    back = np.array([[1 / factors[0], 0, left - origin[0]], [0, 1 / factors[1], top - origin[1]]])
     size = whole[2] - whole[0], whole[3] - whole[1]
-    back = np.array(
-        [
-            [1 / factors[0], 0, (whole[0] + 0.5) / factors[0] - 0.5],
-            [0, 1 / factors[1], (whole[1] + 0.5) / factors[1] - 0.5],
-        ]
-    )
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     return f32(cv2.warpAffine(small, back, size, flags=flags, borderMode=cv2.BORDER_REPLICATE))
 
@@ -202,27 +213,9 @@ def _copied(
             continue
         mask = np.zeros((ph + 4, pw + 4), np.float32)
         mask[2:-2, 2:-2] = piece.mask[py : py + ph, px : px + pw]
-        local = (
-            x0 - int(np.floor(grown[0] * factors[0])),
-            y0 - int(np.floor(grown[1] * factors[1])),
-        )
-        shift = (x0 - grown[0] * factors[0], y0 - grown[1] * factors[1])
-        del local
-        back = np.array(
-            [
-                [1 / factors[0], 0, (shift[0] + 0.5) / factors[0] - 0.5],
-                [0, 1 / factors[1], (shift[1] + 0.5) / factors[1] - 0.5],
-            ]
-        )
-        soft = f32(
-            cv2.warpAffine(
-                f32(cv2.GaussianBlur(mask, (0, 0), 0.6)),
-                back,
-                (x1 - x0, y1 - y0),
-                flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
-            )
-        )
-        soft = soft**4
+        mask = f32(cv2.GaussianBlur(mask, (0, 0), 0.6))
+        # A high power: pieces meet in a narrow seam where two of them overlap.
+        soft = _enlarged(mask, (grown[0], grown[1]), (x0, y0, x1, y1), factors) ** 4
         dx, dy = int(piece.offset[0]), int(piece.offset[1])
         source = slice(y0 + dy, y1 + dy), slice(x0 + dx, x1 + dx)
         soft = np.where(missing[source] > 0, np.float32(0), soft)
@@ -241,54 +234,53 @@ def _bend(
     pool: offsets.Offsets,
     labels: NDArray[np.int16],
     box: Box,
-    trust: float,
 ) -> Float:
-    """What to add to the copies, on the small box: the picture with their gradients less the copies."""
+    """What to add to the copies, on the small box, so that they meet the rim and each other.
+
+    Where two sides differ so much that there is an edge, not another brightness, they are left alone.
+    """
     height, width = gaps.shape
     x0, y0, x1, y1 = box
     rows, columns = np.mgrid[y0:y1, x0:x1]
     chosen = np.where(labels[..., None] >= 0, pool[np.maximum(labels, 0)], 0)
-    known = gaps[y0:y1, x0:x1] == 0
+    hollow = labels >= 0
 
     def under(down: int, right: int) -> Float:
         """What each pixel's own offset would put at its neighbour."""
         row = np.clip(rows + chosen[..., 1] + down, 0, height - 1)
         column = np.clip(columns + chosen[..., 0] + right, 0, width - 1)
-        return small[row, column]
+        return np.asarray(small[row, column])
 
-    here = np.where((labels >= 0)[..., None], under(0, 0), rough[y0:y1, x0:x1])
-    wanted = np.where(known[..., None], small[y0:y1, x0:x1], here)
-    steps = {}
-    for down, right in ((1, 0), (0, 1)):
+    copy = np.where((gaps[y0:y1, x0:x1] == 0)[..., None], small[y0:y1, x0:x1], rough[y0:y1, x0:x1])
+    copy = np.where(hollow[..., None], under(0, 0), copy)
+    # A link between two neighbours: its weight, and by how much the second one's bend should be larger.
+    flow = np.zeros_like(copy)
+    links = np.zeros((4, *hollow.shape), np.float32)
+    for number, (down, right) in enumerate(((1, 0), (0, 1))):
         ahead = (slice(down, None), slice(right, None))
         behind = (slice(0, -down or None), slice(0, -right or None))
-        forward = (under(down, right) - under(0, 0))[behind]
-        backward = (under(0, 0) - under(-down, -right))[ahead]
-        a, b = (labels >= 0)[behind], (labels >= 0)[ahead]
-        weight_a, weight_b = a.astype(np.float32)[..., None], b.astype(np.float32)[..., None]
-        steps[down, right] = (weight_a * forward + weight_b * backward) / np.maximum(weight_a + weight_b, 1)
-    pull = np.float32(0.002 + 0.02 * trust)
-    guide = f32(cv2.GaussianBlur(rough, (0, 0), 1.0))[y0:y1, x0:x1]
-    solved = wanted.copy()
-    flow = np.zeros_like(wanted)
-    links = np.zeros(wanted.shape[:2], np.float32)
-    flow[1:] += steps[1, 0]
-    flow[:-1] -= steps[1, 0]
-    flow[:, 1:] += steps[0, 1]
-    flow[:, :-1] -= steps[0, 1]
-    links[1:] += 1
-    links[:-1] += 1
-    links[:, 1:] += 1
-    links[:, :-1] += 1
-    free = ~known
+        at_ahead = under(down, right)[behind] - copy[ahead]  # the first one's copy less the second one's
+        at_behind = copy[behind] - under(-down, -right)[ahead]
+        first, second = hollow[behind][..., None], hollow[ahead][..., None]
+        jump = np.where(first & second, (at_ahead + at_behind) / 2, np.where(first, at_ahead, at_behind))
+        weight = 1 / (1 + ((jump / _EDGE) ** 2).mean(2) ** 2)
+        flow[ahead] += weight[..., None] * jump
+        flow[behind] -= weight[..., None] * jump
+        links[2 * number][ahead] = weight
+        links[2 * number + 1][behind] = weight
+    total = links.sum(0) + np.float32(_STIFF)
+    bend = np.zeros_like(copy)
     parity = (rows + columns) % 2 == 0
-    for turn in range(160):
-        around = np.zeros_like(solved)
-        around[1:] += solved[:-1]
-        around[:-1] += solved[1:]
-        around[:, 1:] += solved[:, :-1]
-        around[:, :-1] += solved[:, 1:]
-        fresh = (around + flow + pull * guide) / (links + pull)[..., None]
-        mine = free & (parity == (turn % 2 == 0))
-        solved[mine] += np.float32(1.8) * (fresh - solved)[mine]
-    return np.asarray(np.clip(solved - wanted, -_BEND, _BEND), np.float32)
+    black, white = (hollow & parity)[..., None], (hollow & ~parity)[..., None]
+    up, after = links[0][1:, :, None], links[1][:-1, :, None]
+    left, right_ = links[2][:, 1:, None], links[3][:, :-1, None]
+    shares = 1.7 / total[..., None]
+    masks = [np.where(each, shares, np.float32(0)).astype(np.float32) for each in (black, white)]
+    for turn in range(_TURNS):
+        around = flow - total[..., None] * bend
+        around[1:] += up * bend[:-1]
+        around[:-1] += after * bend[1:]
+        around[:, 1:] += left * bend[:, :-1]
+        around[:, :-1] += right_ * bend[:, 1:]
+        bend += masks[turn % 2] * around
+    return np.asarray(np.clip(bend, -_BEND, _BEND), np.float32)
