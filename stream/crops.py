@@ -101,24 +101,26 @@ def _smooth(picture: Image, hole: Bytes) -> Image:
     """A hole filled smoothly from its rim, on ever coarser pictures where it is wide (push and pull)."""
     known = (1 - hole).astype(np.float32)
     total = picture * known[..., None]
-    return u8(
-        np.where(hole[..., None] > 0, np.clip(_pulled(total, known) + 0.5, 0, 255), picture).astype(np.uint8)
-    )
+    smooth = np.clip(spread(total, known) + np.float32(0.5), 0, 255).astype(np.uint8)
+    return np.where(hole[..., None] > 0, smooth, picture)
 
 
-def _pulled(total: Float, known: Float) -> Float:
+def spread(total: Float, known: Float) -> Float:
+    """Spread sums over known shares into what is not known, by ever coarser pictures (push and pull).
+
+    `total` (H, W, 3) float32, 0 where `known` (H, W) in [0, 1] is 0.
+    """
     height, width = known.shape
     if max(height, width) <= 2:
-        return np.asarray(
-            np.full_like(total, 1) * (total.sum((0, 1)) / max(float(known.sum()), 1e-6)), np.float32
-        )
+        mean = total.sum((0, 1)) / max(float(known.sum()), 1e-6)
+        return np.full_like(total, mean)
     size = (width + 1) // 2, (height + 1) // 2
     weight = f32(cv2.resize(known, size, interpolation=cv2.INTER_AREA))
     colours = f32(cv2.resize(total, size, interpolation=cv2.INTER_AREA))
     # A cell that is known in part is believed as if it were known wholly, so that the rim carries far.
     full = np.minimum(weight * np.float32(4), np.float32(1))
     colours *= (full / np.maximum(weight, np.float32(1e-6)))[..., None]
-    coarse = f32(cv2.resize(_pulled(colours, full), (width, height), interpolation=cv2.INTER_LINEAR))
+    coarse = f32(cv2.resize(spread(colours, full), (width, height), interpolation=cv2.INTER_LINEAR))
     coarse = f32(cv2.GaussianBlur(coarse, (3, 3), 0))
     return total + (1 - known)[..., None] * coarse
 

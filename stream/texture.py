@@ -55,6 +55,8 @@ def complete(picture: Image, missing: Bytes, structure: Image, belief: float, bo
     copied = _copied(picture, missing, out, pieces, around, whole, factors)
     bend = _bend(small, gaps, rough, pool, labels, around)
     copied += _enlarged(bend, (around[0], around[1]), whole, factors)
+    x0, y0, x1, y1 = whole
+    _meet_rim(copied, picture[y0:y1, x0:x1], missing[y0:y1, x0:x1], 1.5 + max(factors) / 4)
     inner = max(box[0], whole[0]), max(box[1], whole[1]), min(box[2], whole[2]), min(box[3], whole[3])
     done = copied[inner[1] - whole[1] : inner[3] - whole[1], inner[0] - whole[0] : inner[2] - whole[0]]
     target = out[inner[1] : inner[3], inner[0] : inner[2]]
@@ -225,6 +227,20 @@ def _copied(
     rest = np.maximum(np.float32(1e-4) - weights, 0)
     total += rest[..., None] * filled[whole[1] : whole[3], whole[0] : whole[2]]
     return np.asarray(total / (weights + rest)[..., None], np.float32)
+
+
+def _meet_rim(copied: Float, picture: Image, missing: Bytes, reach: float) -> None:
+    """Let the copies begin with what is known at the rim, over a few pixels; `copied` is changed.
+
+    Grain that ends in a line shows the outline of what was there; a short ramp does not.
+    """
+    edge = (u8(cv2.dilate(missing, np.ones((3, 3), np.uint8))) > missing).astype(np.float32)
+    apart = (picture - copied) * edge[..., None]
+    share = f32(cv2.GaussianBlur(edge, (0, 0), 0.7 * reach))
+    total = f32(cv2.GaussianBlur(apart, (0, 0), 0.7 * reach))
+    depth = f32(cv2.distanceTransform(missing, cv2.DIST_L2, 3))
+    fade = np.exp((1 - depth) / np.float32(reach)) / np.maximum(share, np.float32(1e-4))
+    copied += np.where(depth > 0, fade, np.float32(0))[..., None] * total
 
 
 def _bend(

@@ -144,7 +144,7 @@ def test_the_inpainter_is_asked_with_a_blank_hole_and_only_the_hole_is_taken():
     assert gaps.shape == validity.shape == (256, 256)
     assert set(np.unique(gaps)) == {0, 1}
     assert not image[gaps > 0].any()
-    assert (out[70:110, 130:170] == 77).all()
+    # What it paints is the structure: the texture laid over it is the picture's own.
     assert np.array_equal(out[~mask], shot.seen[0][~mask])
 
 
@@ -156,7 +156,8 @@ def test_a_region_larger_than_the_crop_is_scaled():
     mask = np.zeros((300, 460), bool)
     mask[10:290, 60:420] = True
     shot = Shot([texture(460, 300)], [texture(460, 300)], [mask])
-    assert (outputs(shot, inpaint=inpaint)[0][50:250, 100:380] == 99).all()
+    out = outputs(shot, inpaint=inpaint)[0]
+    assert abs(float(out[50:250, 100:380].mean()) - 99) < 25
 
 
 def test_paint_on_a_resting_camera_does_not_boil():
