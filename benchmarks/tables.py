@@ -64,12 +64,32 @@ def clips_table(data: Any) -> str:
     return f"{rows(head, body)}\n\n{data['machine']}."
 
 
+def stills_table(data: Any) -> str:
+    """One row a method on single photographs."""
+    head = ["fill", "PSNR", "SSIM", "sharpness (median)", "feature distance", "cpu ms (median)"]
+    body = [
+        [
+            method,
+            f"{row['psnr']:.1f}",
+            f"{row['ssim']:.2f}",
+            f"{row['sharpness']:.2f}",
+            f"{row['features']:.2f}" if "features" in row else "-",
+            f"{row['ms']:.0f}",
+        ]
+        for method, row in data["methods"].items()
+    ]
+    least, most = data["hole shares"]
+    said = f"{data['stills']} stills, holes of {least:.0%} to {most:.0%}. {data['machine']}."
+    return f"{rows(head, body)}\n\n{said}"
+
+
 def _mean(records: list[dict[str, Any]], key: str) -> float:
     return sum(record[key] for record in records) / len(records)
 
 
 TABLES = {
     "fill": (fill_table, "benchmarks/fill.json", "docs/fill.md"),
+    "stills": (stills_table, "benchmarks/stills.json", "docs/fill.md"),
     "clips": (clips_table, "benchmarks/clips.json", "docs/performance.md"),
 }
 
@@ -82,6 +102,8 @@ def main() -> None:
         table = draw(json.loads((ROOT / source).read_text()))
         page = ROOT / target
         before, begin, rest = page.read_text().partition(f"<!-- {name} table -->\n")
+        if not begin:
+            raise SystemExit(f"{target} has no line <!-- {name} table -->")
         _, end, after = rest.partition("<!-- end -->")
         page.write_text(f"{before}{begin}{table}\n{end}{after}")
 

@@ -18,6 +18,8 @@ Inpaint = Callable[[Bytes, Bytes, Bytes, Bytes], Bytes]
 
 CROP = 256
 _MOST = 6
+_SMOOTH = 500
+"""Pixels across from which a smooth fill is made on a smaller picture."""
 _MOST_TEXTURED, _SPECK = 24, 24
 """Regions that get texture, the largest first, and the pixels below which nobody would see it."""
 
@@ -99,9 +101,17 @@ def _around(box: Box, shape: tuple[int, ...]) -> Box:
 
 def _smooth(picture: Image, hole: Bytes) -> Image:
     """A hole filled smoothly from its rim, on ever coarser pictures where it is wide (push and pull)."""
-    known = (1 - hole).astype(np.float32)
-    total = picture * known[..., None]
-    smooth = np.clip(spread(total, known) + np.float32(0.5), 0, 255).astype(np.uint8)
+    height, width = hole.shape
+    times = max(1, max(height, width) // _SMOOTH)
+    known, total = u8(1 - hole) * np.uint8(255), u8(picture * (1 - hole)[..., None])
+    if times > 1:
+        size = -(-width // times), -(-height // times)
+        known = u8(cv2.resize(known, size, interpolation=cv2.INTER_AREA))
+        total = u8(cv2.resize(total, size, interpolation=cv2.INTER_AREA))
+    filled = spread(total.astype(np.float32), known.astype(np.float32) / np.float32(255))
+    smooth = np.clip(filled + np.float32(0.5), 0, 255).astype(np.uint8)
+    if times > 1:
+        smooth = u8(cv2.resize(smooth, (width, height), interpolation=cv2.INTER_LINEAR))
     return np.where(hole[..., None] > 0, smooth, picture)
 
 

@@ -74,15 +74,19 @@ def _carry(
 
 
 def _fit(carried: Image, patch: Image, known: Mask) -> Image:
-    """Carried paint with half of the smooth difference from what is known around it taken off."""
+    """Carried paint, halfway brought to the exposure of what is known around it."""
     height, width = known.shape
     size = max(1, width // 8), max(1, height // 8)
     share = f32(cv2.resize(known.astype(np.float32), size, interpolation=cv2.INTER_AREA))
-    apart = np.where(known[..., None], patch.astype(np.float32) - carried, np.float32(0))
-    total = f32(cv2.resize(apart, size, interpolation=cv2.INTER_AREA)).reshape(*share.shape, 3)
-    smooth = f32(cv2.resize(spread(total, share), (width, height), interpolation=cv2.INTER_LINEAR))
-    change = np.clip(np.float32(0.5) * smooth, -8, 8)
-    return u8(np.clip(carried + change + np.float32(0.5), 0, 255).astype(np.uint8))
+
+    def around(picture: Image) -> NDArray[np.float32]:
+        blank = np.where(known[..., None], picture, np.uint8(0)).astype(np.float32)
+        total = f32(cv2.resize(blank, size, interpolation=cv2.INTER_AREA)).reshape(*share.shape, 3)
+        return spread(total, share) + np.float32(16)  # in the dark a ratio says little
+
+    gain = np.clip(around(patch) / around(carried), 0.92, 1.08)
+    gain = f32(cv2.resize(gain, (width, height), interpolation=cv2.INTER_LINEAR)) / 2 + np.float32(0.5)
+    return u8(np.clip(carried * gain + np.float32(0.5), 0, 255).astype(np.uint8))
 
 
 def _invent(

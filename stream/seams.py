@@ -9,7 +9,7 @@ from stream.arrays import Float
 
 _SEAM_TOP = np.float32(60.0**2)
 _SWEEPS = 2
-_CHANGE = np.float32(100)
+_CHANGE = np.float32(250)
 
 
 def assign(costs: Float, copies: Float, wanted: NDArray[np.bool_]) -> NDArray[np.int64]:

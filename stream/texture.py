@@ -235,12 +235,13 @@ def _meet_rim(copied: Float, picture: Image, missing: Bytes, reach: float) -> No
     Grain that ends in a line shows the outline of what was there; a short ramp does not.
     """
     edge = (u8(cv2.dilate(missing, np.ones((3, 3), np.uint8))) > missing).astype(np.float32)
-    apart = (picture - copied) * edge[..., None]
     share = f32(cv2.GaussianBlur(edge, (0, 0), 0.7 * reach))
-    total = f32(cv2.GaussianBlur(apart, (0, 0), 0.7 * reach))
     depth = f32(cv2.distanceTransform(missing, cv2.DIST_L2, 3))
     fade = np.exp((1 - depth) / np.float32(reach)) / np.maximum(share, np.float32(1e-4))
-    copied += np.where(depth > 0, fade, np.float32(0))[..., None] * total
+    fade[depth == 0] = 0
+    for channel in range(3):  # one by one: a hole may be as large as a photograph
+        apart = (picture[..., channel] - copied[..., channel]) * edge
+        copied[..., channel] += fade * f32(cv2.GaussianBlur(apart, (0, 0), 0.7 * reach))
 
 
 def _bend(
