@@ -11,8 +11,10 @@ from time import perf_counter
 
 from configs.schema import Config, load_config
 from stream import judge, perceive, pipeline
+from stream.elsewhere import Elsewhere
 from stream.inpaint import open_inpaint
 from stream.masks import open_masks
+from stream.references import References, read_references, things_of
 from stream.report import Report, Tally, open_log, open_provenance
 from stream.sink import open_sink
 from stream.source import Source, open_source
@@ -31,6 +33,7 @@ class Job:
     """
 
     masks: Path | None = None
+    references: Path | None = None
     start: Fraction | None = None
     end: Fraction | None = None
     fps: Fraction = Fraction(25)
@@ -83,6 +86,11 @@ def clean(
             else None
         )
         networks = perceive.open_networks(config, info.width, info.height, info.rotation)
+        references = References()
+        if job.references is not None:
+            things = things_of(networks, config, info)
+            references = read_references(job.references, info, things)
+        elsewhere = Elsewhere(config.plate.archive_mb << 20, references.pictures)
         relation = judge.open_relation(config.judge)
         analysis = pipeline.Analysis(config, networks, relation, clock, still=info.kind == "image")
         inpaint = open_inpaint(config) if config.fill.inpaint else None
@@ -96,7 +104,8 @@ def clean(
             return analysis.push(frame, mask=drawn.mask, labels=drawn.labels)
 
         ready = perf_counter()
-        cleaned = pipeline.run(source, analyse, pipeline.Filling(config, inpaint, clock, again), clock)
+        filling = pipeline.Filling(config, inpaint, clock, again, elsewhere)
+        cleaned = pipeline.run(source, analyse, filling, clock)
         stack.callback(cleaned.close)
         for filled in cleaned:
             with clock.time("encode"):
@@ -117,8 +126,9 @@ def clean(
             engines=networks.describe(),
             shots=analysis.cuts,
             streams_copied=sink.streams_copied,
-            warnings=(*info.warnings, *source.warnings, *sink.warnings),
+            warnings=(*info.warnings, *references.warnings, *source.warnings, *sink.warnings),
             partial=source.damaged,
+            references=(*elsewhere.told(), *references.refused),
         )
 
 
