@@ -53,12 +53,13 @@ class Fit:
 class Agreement:
     """A laid picture against the frame around the hole.
 
-    `error`: mean difference, grey levels; `strange`: share of the ring that shows something else; `trusted`:
-    uint8 1 where the ring nearby agrees, at the look's size.
+    `error`: mean difference, grey levels; `strange`: share of the ring that shows something else; `alike`: the
+    correlation of the two, in [-1, 1]; `trusted`: uint8 1 where the ring nearby agrees, at the look's size.
     """
 
     error: float
     strange: float
+    alike: float
     trusted: Bytes
 
 
@@ -112,14 +113,27 @@ def possible(forward: Homography, size: tuple[int, int], width: int, height: int
     return geometry.plausible(fitted, width, height, most=1.6)
 
 
+def corners_of(seen: Look) -> Points:
+    """Corners of the clear part of a frame, in the look's pixels."""
+    r = round(6 * seen.lines)
+    mask = u8(cv2.erode(seen.clear, np.ones((2 * r + 1, 2 * r + 1), np.uint8)))
+    found = cv2.goodFeaturesToTrack(seen.grey, 300, 0.01, 8 * seen.lines, mask=mask)
+    return np.zeros((0, 2), np.float32) if found is None else f32(found.reshape(-1, 2))
+
+
 def sharpen(
-    forward: Homography, picture: Bytes, size: tuple[int, int], seen: Look, around: tuple[float, float]
+    forward: Homography,
+    picture: Bytes,
+    size: tuple[int, int],
+    seen: Look,
+    corners: Points,
+    around: tuple[float, float],
 ) -> Fit | None:
     """Fit the homography anew to the optical flow that remains when the picture is laid over the frame.
 
-    `picture`: grey uint8 at its reduced size, of a picture of `size` (width, height) pixels. `around`: the
-    hole's middle in frame pixels; where enough corners lie near it, they decide. None when they contradict
-    the fit.
+    `picture`: grey uint8 at its reduced size, of a picture of `size` (width, height) pixels. `corners`: those
+    of the frame (`corners_of`). `around`: the hole's middle in frame pixels; where enough corners lie near it,
+    they decide. None when the corners contradict the fit.
     """
     into = seen.of_frame @ forward @ _from_reduced(picture.shape, size)
     shape = seen.grey.shape
@@ -127,15 +141,14 @@ def sharpen(
     valid = inside(into, picture.shape, shape) & seen.clear
     have, want = cv2.mean(laid, valid)[0], cv2.mean(seen.grey, valid)[0]
     laid = u8(cv2.convertScaleAbs(laid, alpha=want / max(have, 1.0)))
-    r = round(6 * seen.lines)
-    mask = u8(cv2.erode(valid, np.ones((2 * r + 1, 2 * r + 1), np.uint8)))
-    corners = cv2.goodFeaturesToTrack(seen.grey, 300, 0.01, 8 * seen.lines, mask=mask)
-    if corners is None or len(corners) < _LEAST:
+    x, y = np.rint(corners).astype(int).T
+    corners = corners[valid[y, x] > 0]
+    if len(corners) < _LEAST:
         return None
     moved, ok, _ = cv2.calcOpticalFlowPyrLK(  # type: ignore[call-overload]  # None asks it to allocate
-        seen.grey, laid, corners, None, winSize=(15, 15), maxLevel=2, criteria=(3, 12, 0.02)
+        seen.grey, laid, corners.reshape(-1, 1, 2), None, winSize=(15, 15), maxLevel=2, criteria=(3, 12, 0.02)
     )
-    target, source = corners.reshape(-1, 2), moved.reshape(-1, 2)
+    target, source = corners, moved.reshape(-1, 2)
     kept = (ok[:, 0] > 0) & (np.linalg.norm(source - target, axis=1) < 8 * seen.lines)
     target, source = target[kept], source[kept]
     fitted = geometry.refine(np.eye(3), source, target, 0.7 * seen.lines)
@@ -205,7 +218,7 @@ def agreement(laid: Image, valid: Bytes, seen: Look, hole: Bytes) -> Agreement |
     two = cv2.GaussianBlur(seen.rgb[rows, columns], (0, 0), sigma)
     r, g, b = cv2.split(cv2.absdiff(one, two))
     apart = cv2.max(cv2.max(r, g), b).astype(np.float32)
-    grey = cv2.cvtColor(two, cv2.COLOR_RGB2GRAY)
+    grey = u8(cv2.cvtColor(two, cv2.COLOR_RGB2GRAY))
     contrast = cv2.morphologyEx(grey, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8)).astype(np.float32)
     strange = ((apart > 14 + 0.8 * contrast) & (ring > 0)).astype(np.float32)
     spread = 7 * seen.lines
@@ -214,7 +227,11 @@ def agreement(laid: Image, valid: Bytes, seen: Look, hole: Bytes) -> Agreement |
     )
     trusted[rows, columns] = (share < 0.3).astype(np.uint8)
     error = float(np.minimum(apart, 60)[ring > 0].mean())
-    return Agreement(error, float(strange.sum()) / count, trusted)
+    there = u8(cv2.cvtColor(one, cv2.COLOR_RGB2GRAY))[ring > 0].astype(np.float32)
+    here = grey[ring > 0].astype(np.float32)
+    there, here = there - there.mean(), here - here.mean()
+    alike = float((there @ here) / max(1e-6, float(np.linalg.norm(there) * np.linalg.norm(here))))
+    return Agreement(error, float(strange.sum()) / count, alike, trusted)
 
 
 def inside(into: Homography, source: tuple[int, ...], target: tuple[int, ...]) -> Bytes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal
 
@@ -21,6 +21,7 @@ from stream.types import Frame, Hole, Image
 
 _STRANGE = 0.3
 _ERROR = 16.0
+_ALIKE = 0.6
 _LEAST = 0.03
 _SAMPLES = 200
 _SETTLED = 0.35
@@ -47,6 +48,7 @@ class Question:
     patch: Image
     unseen: Bytes
     forbidden: frozenset[int]
+    _moved: dict[int, Homography] = field(default_factory=dict)
 
     @property
     def seconds(self) -> float:
@@ -78,6 +80,17 @@ class Question:
         return align.look(rgb, u8(cv2.erode(clear, np.ones((3, 3), np.uint8))))
 
     @cached_property
+    def corners(self) -> Points:
+        """Corners of the frame for sharpening fits."""
+        return align.corners_of(self.look)
+
+    def moved(self, view: View) -> Homography:
+        """From pixels of an earlier view of the shot to those of this frame."""
+        if view.index not in self._moved:
+            self._moved[view.index] = relate(view, self.view)
+        return self._moved[view.index]
+
+    @cached_property
     def gap(self) -> Bytes:
         """What is missing, 0 or 1 at the look's size."""
         x0, y0, x1, y1 = self.box
@@ -99,14 +112,15 @@ class Question:
 class Aligned:
     """A picture laid over the frame of `view` by `forward`, which maps its pixels to the frame's.
 
-    `rgb` and `small`: the picture and a reduced copy; `cover`: 1 where it may not be used by those who forbid
-    `ids`; `gain`: float32 RGB factors, coarse, over the picture. `error`: how far it was off around the hole,
+    `rgb` and `small`: the picture and a reduced copy; `own`: 1 where it is covered for those who forbid `ids`,
+    `cover`: where it may not be used; `gain`: float32 RGB factors, coarse, over the picture. `error`: how far it was off around the hole,
     grey levels; `checked`: when, seconds.
     """
 
     picture: Picture
     rgb: Image
     small: Image
+    own: Bytes
     cover: Bytes
     ids: frozenset[int]
     forward: Homography
@@ -119,12 +133,13 @@ class Aligned:
 
 def lay(picture: Picture, fit: align.Fit, question: Question) -> Aligned | Refused:
     """Lay a picture over the question's frame, starting from a fit to its features."""
-    rgb = picture.rgb()
+    rgb, own = picture.rgb(), picture.covered(question.forbidden)
     start = Aligned(
         picture=picture,
         rgb=rgb,
         small=align.reduced(rgb),
-        cover=picture.covered(question.forbidden),
+        own=own,
+        cover=own,
         ids=question.forbidden,
         forward=fit.forward,
         view=question.view,
@@ -148,14 +163,15 @@ def check(aligned: Aligned, question: Question, *, sharpen: bool) -> Aligned | R
     if sharpen:
         grey = u8(cv2.cvtColor(aligned.small, cv2.COLOR_RGB2GRAY))
         middle = question.samples.mean(0)
-        fitted = align.sharpen(forward, grey, picture.size, seen, (float(middle[0]), float(middle[1])))
+        around = float(middle[0]), float(middle[1])
+        fitted = align.sharpen(forward, grey, picture.size, seen, question.corners, around)
         if fitted is None:
             return "place"
         forward = _settled(fitted.forward, picture, question)
         if not align.possible(forward, picture.size, *question.size):
             return "view"
     shape, size = seen.grey.shape, seen.grey.shape[::-1]
-    own = picture.covered(question.forbidden)
+    own = aligned.own if aligned.ids == question.forbidden else picture.covered(question.forbidden)
     from_small = _between(aligned.small.shape, picture, forward, seen)
     from_cover = _between(own.shape, picture, forward, seen)
     laid = u8(cv2.warpPerspective(aligned.small, from_small, size, flags=cv2.INTER_LINEAR))
@@ -166,7 +182,8 @@ def check(aligned: Aligned, question: Question, *, sharpen: bool) -> Aligned | R
     agreed = align.agreement(align.matched(laid, wide), valid, seen, question.gap)
     if agreed is None:
         return "useless"
-    if agreed.strange > _STRANGE or agreed.error > _ERROR:
+    # In foliage all is apart a little, and yet alike; on plain ground it is the other way round.
+    if agreed.strange > _STRANGE or (agreed.error > _ERROR and agreed.alike < _ALIKE):
         return "changed"
     gap = question.gap
     if cv2.countNonZero(gap & valid & agreed.trusted) < _LEAST * cv2.countNonZero(gap):
@@ -188,6 +205,7 @@ def check(aligned: Aligned, question: Question, *, sharpen: bool) -> Aligned | R
     )
     return replace(
         aligned,
+        own=own,
         cover=u8(own | doubt),
         ids=question.forbidden,
         forward=forward,
@@ -202,7 +220,7 @@ def now(aligned: Aligned, question: Question) -> Homography:
     """The map from a laid picture's pixels to those of the question's frame."""
     if aligned.view.pose == question.view.pose:
         return aligned.forward
-    moved = relate(aligned.view, question.view) @ aligned.forward
+    moved = question.moved(aligned.view) @ aligned.forward
     return np.asarray(moved / moved[2, 2], np.float64)
 
 

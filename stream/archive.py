@@ -1,8 +1,8 @@
 """Long memory: keyframes of this run, of every shot, kept compressed within a fixed number of bytes.
 
 The plate of a shot forgets and its chain of motions drifts; these are found again by what they show. A
-keyframe is taken about once a second while the view changes, and on a resting camera when something is
-uncovered that no keyframe of that view has shown.
+keyframe is taken about once a second while the view changes; on a resting camera at growing intervals, and
+when something is uncovered that no keyframe of that view has shown.
 """
 
 from __future__ import annotations
@@ -27,11 +27,12 @@ _MOST = 400
 
 @dataclass(frozen=True, slots=True)
 class Last:
-    """The newest keyframe: when, and what all keyframes of a resting camera's view have shown (0 or 1)."""
+    """The newest keyframe: when, since when the camera rests, and what its keyframes have shown (0 or 1)."""
 
     shot: int
     view: View
     seconds: float
+    since: float
     shown: Bytes
 
 
@@ -54,13 +55,17 @@ def observe(archive: Archive, memory: Memory, shot: int) -> Archive:
     clear = _clear(memory)
     last = archive.last
     resting = last is not None and last.shot == shot and last.view.pose == memory.view.pose
+    began = memory.seconds
     if last is not None and last.shot == shot:
         since = memory.seconds - last.seconds
         if resting:
+            # Several of each view: a passer-by who was overlooked in one is outvoted by the others.
+            began = last.since
+            due = since > min(_REFRESH, max(_EVERY, 0.5 * (memory.seconds - began)))
             fresh = np.count_nonzero(clear & (1 - last.shown)) > _NEW * clear.size
-            if since < _EVERY or not (fresh or since > _REFRESH):
+            if not due and not (fresh and since >= _EVERY):
                 return archive
-            clear = u8(clear | last.shown) if since <= _REFRESH else clear
+            clear = u8(clear | last.shown)
         elif since < _EVERY and (since < _SOONEST or not _elsewhere(last.view, memory)):
             return archive
     labels = memory.labels
@@ -77,7 +82,7 @@ def observe(archive: Archive, memory: Memory, shot: int) -> Archive:
     while pictures and (held > archive.budget or len(pictures) > _MOST):
         gone = pictures.pop(most_redundant(pictures))
         held -= gone.nbytes
-    return Archive(archive.budget, tuple(pictures), Last(shot, memory.view, memory.seconds, clear))
+    return Archive(archive.budget, tuple(pictures), Last(shot, memory.view, memory.seconds, began, clear))
 
 
 def _clear(memory: Memory) -> Bytes:

@@ -71,7 +71,7 @@ class Elsewhere:
         self.archive = Archive(budget)
         self._references = tuple(references)
         self._aligned: tuple[Aligned, ...] = ()
-        self._shot = -1
+        self._stretch = (-1, 0)
         self._next = 0.0
         self._wait = _CHECK
         self._given: dict[str, int] = {}
@@ -102,8 +102,8 @@ class Elsewhere:
         view, memory = plate.view(frame.index), plate.memory(frame.index)
         if view is None or memory is None or not (self.archive.pictures or self._references):
             return None
-        if shot != self._shot:
-            self._shot, self._aligned, self._next, self._wait = shot, (), 0.0, _CHECK
+        if (shot, view.leg) != self._stretch:
+            self._stretch, self._aligned, self._next, self._wait = (shot, view.leg), (), 0.0, _CHECK
         count = cv2.countNonZero(unseen)
         worth = count > 0.002 * frame.width * frame.height or (
             count > 64 and count > 0.03 * cv2.countNonZero(hole.alpha)
@@ -113,11 +113,13 @@ class Elsewhere:
         question = Question(frame, view, memory, hole, box, patch, unseen, frozenset(forbidden))
         carried = [self._carried(each, question) for each in self._aligned]
         self._aligned = tuple(each for each in carried if each is not None)
-        if worth and question.seconds >= self._next and self._lacking(question):
+        if worth and question.seconds >= self._next:
             before = len(self._aligned)
-            self._search(question)
-            found_some = len(self._aligned) > before
-            self._wait = _CHECK if found_some else min(2 * self._wait, _LONGEST_WAIT)
+            lacking = self._lacking(question)
+            if lacking:
+                self._search(question)
+            vain = lacking and len(self._aligned) == before
+            self._wait = min(2 * self._wait, _LONGEST_WAIT) if vain else _CHECK
             self._next = question.seconds + self._wait
         return self._shown(question) if self._aligned else None
 
@@ -140,8 +142,8 @@ class Elsewhere:
         if question.seconds - aligned.checked >= (_CHECK_RESTING if resting else _CHECK):
             return self._believed(aligned.picture, check(aligned, question, sharpen=not resting))
         if aligned.ids != question.forbidden:
-            cover = u8(aligned.cover | aligned.picture.covered(question.forbidden))
-            return replace(aligned, cover=cover, ids=question.forbidden)
+            own = aligned.picture.covered(question.forbidden)
+            return replace(aligned, own=own, cover=u8(aligned.cover | own), ids=question.forbidden)
         return aligned
 
     def _lacking(self, question: Question) -> bool:
@@ -158,7 +160,7 @@ class Elsewhere:
             times += shows(each, question)
         words = bag(question.features, load_words())
         for pool in (self.archive.pictures, self._references):
-            known = {self._shot: (question.view, np.eye(3))}
+            known = {self._stretch: (question.view, np.eye(3))}
             tries = 0
             for k in np.argsort(-similarities(pool, words), kind="stable"):
                 enough = len(self._aligned) == _MOST or times.min() >= _ENOUGH
@@ -173,7 +175,7 @@ class Elsewhere:
                 tries += 1
                 fit = align.match(picture.features, question.features, *question.size)
                 if fit is not None and picture.view is not None:
-                    known[picture.shot] = picture.view, fit.forward
+                    known[picture.shot, picture.view.leg] = picture.view, fit.forward
                 if fit is None and guess is not None:
                     # Too few features, but the motion since a keyframe that fits says where it lies.
                     fit = align.Fit(guess, 0)
@@ -217,11 +219,11 @@ class Elsewhere:
         return found
 
 
-def _guess(picture: Picture, known: dict[int, tuple[View, Homography]]) -> Homography | None:
-    """Where a keyframe should lie by the camera's motion since one of its shot whose place is known."""
-    if picture.view is None or picture.shot not in known:
+def _guess(picture: Picture, known: dict[tuple[int, int], tuple[View, Homography]]) -> Homography | None:
+    """Where a keyframe should lie by the camera's motion since one of its stretch whose place is known."""
+    if picture.view is None or (picture.shot, picture.view.leg) not in known:
         return None
-    view, forward = known[picture.shot]
+    view, forward = known[picture.shot, picture.view.leg]
     if abs(picture.view.pose - view.pose) > _DRIFT:
         return None
     return np.asarray(forward @ relate(picture.view, view, direct=False), np.float64)
