@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +15,77 @@ def rows(head: list[str], body: list[list[str]]) -> str:
 
 
 def fill_table(data: Any) -> str:
-    """One row a kind of scene: PSNR / flicker for each look-ahead, milliseconds a frame."""
-    kinds: dict[str, dict[float, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
-    for record in data["scenes"]:
-        kinds[record["scene"].split("-")[0]][record["look_ahead"]].append(record)
-    looks = sorted({record["look_ahead"] for record in data["scenes"]})
-    head = ["kind", *[f"{look:g} s: PSNR / flicker" for look in looks], "cpu ms a frame"]
+    """One row a kind of scene: the program without and with 1.48 s of look-ahead."""
+    head = [
+        "kind",
+        "PSNR 0 / 1.48 s",
+        "flicker 0 / 1.48 s",
+        "margin 0 / 1.48 s",
+        "grain (truth's)",
+        "frames below Telea",
+        "cpu ms a frame",
+    ]
     body = []
-    for kind, by_look in kinds.items():
-        cells = [
-            f"{_mean(by_look[look], 'psnr'):.1f} / {_mean(by_look[look], 'flicker'):.1f}" for look in looks
-        ]
-        body.append([kind, *cells, f"{_mean(by_look[looks[-1]], 'ms'):.0f}"])
+    for kind in _kinds(data):
+        both = [_chosen(data, kind, "ours", look) for look in (0.0, 1.48)]
+        body.append(
+            [
+                kind,
+                *[" / ".join(_mean(rows, key) for rows in both) for key in ("psnr", "flicker", "margin")],
+                f"{_mean(both[1], 'grain', 2)} ({_mean(both[1], 'grain_truth', 2)})",
+                " / ".join(str(sum(row["below_telea"] for row in rows)) for rows in both),
+                _mean(both[1], "ms", 0),
+            ]
+        )
+    return f"{rows(head, body)}\n\n{data['machine']}."
+
+
+def baselines_table(data: Any) -> str:
+    """One row a method, one column a kind: PSNR / flicker."""
+    kinds = _kinds(data)
+    body = []
+    for name, (method, look) in METHODS.items():
+        chosen = [_chosen(data, kind, method, look) for kind in kinds]
+        body.append([name, *[f"{_mean(rows, 'psnr')} / {_mean(rows, 'flicker')}" for rows in chosen]])
+    return rows(["method", *kinds], body)
+
+
+def look_ahead_table(data: Any) -> str:
+    """One row a kind: what looking ahead brings."""
+    body = []
+    for kind in _kinds(data):
+        none, some, shot = (_chosen(data, kind, "ours", look) for look in (0.0, 1.48, "shot"))
+        body.append(
+            [
+                kind,
+                _mean(none, "psnr"),
+                _mean(_gains(none, some), "psnr", 2),
+                _mean(_gains(some, shot), "psnr", 2),
+                " / ".join(_mean(each, "flicker") for each in (none, some, shot)),
+                " / ".join(_mean(each, "inpainted", 3) for each in (none, some, shot)),
+            ]
+        )
+    head = ["kind", "PSNR 0 s", "1.48 s adds", "the whole shot adds", "flicker", "share inpainted"]
+    return rows(head, body)
+
+
+def sizes_table(data: Any) -> str:
+    """One row a size: processor time of the three scenes of benchmarks.speed, and of their stages."""
+    sizes = sorted({tuple(row["size"]) for row in data["sizes"]})
+    columns = [(kind, look) for kind in ("C", "D", "E") for look in (0.0, 1.48)]
+    names = {"C": "resting", "D": "handheld", "E": "two depths"}
+    body = []
+    for size in sizes:
+        cells = []
+        for kind, look in columns:
+            row = next(
+                r
+                for r in data["sizes"]
+                if (tuple(r["size"]), r["kind"], r["look_ahead"]) == (size, kind, look)
+            )
+            cells.append(f"{row['ms']:.0f} ({row['motion']:.0f} + {row['fill']:.0f})")
+        body.append([f"{size[0]} x {size[1]}", *cells])
+    head = ["size", *[f"{names[kind]}, {look:g} s" for kind, look in columns]]
     return f"{rows(head, body)}\n\n{data['machine']}."
 
 
@@ -64,24 +122,57 @@ def clips_table(data: Any) -> str:
     return f"{rows(head, body)}\n\n{data['machine']}."
 
 
-def _mean(records: list[dict[str, Any]], key: str) -> float:
-    return sum(record[key] for record in records) / len(records)
+def _kinds(data: Any) -> list[str]:
+    return sorted({row["kind"] for row in data["scenes"]})
 
+
+def _chosen(data: Any, kind: str, method: str, look: float | str | None = None) -> list[dict[str, Any]]:
+    """The rows of a kind and method, and of a look-ahead if it is ours."""
+    return [
+        row
+        for row in data["scenes"]
+        if row["kind"] == kind and row["method"] == method and row.get("look_ahead") == look
+    ]
+
+
+def _gains(before: list[dict[str, Any]], after: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{"psnr": b["psnr"] - a["psnr"]} for a, b in zip(before, after, strict=False)]
+
+
+def _mean(records: list[dict[str, Any]], key: str, digits: int = 1) -> str:
+    values = [record[key] for record in records if record.get(key) is not None]
+    return f"{sum(values) / len(values):.{digits}f}" if values else "-"
+
+
+METHODS: dict[str, tuple[str, float | None]] = {
+    "Telea, each frame alone": ("telea", None),
+    "our inpainter, each frame alone": ("inpainter", None),
+    "last seen, not aligned": ("last-seen", None),
+    "median of the clip": ("median", None),
+    "aligned nearest copy, past": ("aligned", None),
+    "aligned nearest copy, 1.5 s either way": ("aligned-1.5s", None),
+    "ours, 0 s": ("ours", 0.0),
+    "ours, 1.48 s": ("ours", 1.48),
+}
 
 TABLES = {
     "fill": (fill_table, "benchmarks/fill.json", "docs/fill.md"),
+    "baselines": (baselines_table, "benchmarks/fill.json", "docs/fill.md"),
+    "look-ahead": (look_ahead_table, "benchmarks/fill.json", "docs/fill.md"),
+    "sizes": (sizes_table, "benchmarks/speed.json", "docs/fill.md"),
     "clips": (clips_table, "benchmarks/clips.json", "docs/performance.md"),
 }
 
 
 def main() -> None:
-    """Put each table between its marks."""
+    """Put each table between its marks: `<!-- NAME table -->` and `<!-- end -->`; a page without is left."""
     for name, (draw, source, target) in TABLES.items():
-        if not (ROOT / source).exists():
+        page = ROOT / target
+        mark = f"<!-- {name} table -->\n"
+        if not (ROOT / source).exists() or mark not in page.read_text():
             continue
         table = draw(json.loads((ROOT / source).read_text()))
-        page = ROOT / target
-        before, begin, rest = page.read_text().partition(f"<!-- {name} table -->\n")
+        before, begin, rest = page.read_text().partition(mark)
         _, end, after = rest.partition("<!-- end -->")
         page.write_text(f"{before}{begin}{table}\n{end}{after}")
 

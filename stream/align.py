@@ -53,8 +53,9 @@ class Fit:
 class Agreement:
     """A laid picture against the frame around the hole.
 
-    `error`: mean difference, grey levels; `strange`: share of the ring that shows something else; `alike`: the
-    correlation of the two, in [-1, 1]; `trusted`: uint8 1 where the ring nearby agrees, at the look's size.
+    `error`: mean difference, grey levels; `strange`: share of the ring that shows something else; `alike`:
+    the correlation of the two, in [-1, 1]; `trusted`: uint8 1 where the ring nearby agrees, at the look's
+    size.
     """
 
     error: float
@@ -132,8 +133,8 @@ def sharpen(
     """Fit the homography anew to the optical flow that remains when the picture is laid over the frame.
 
     `picture`: grey uint8 at its reduced size, of a picture of `size` (width, height) pixels. `corners`: those
-    of the frame (`corners_of`). `around`: the hole's middle in frame pixels; where enough corners lie near it,
-    they decide. None when the corners contradict the fit.
+    of the frame (`corners_of`). `around`: the hole's middle in frame pixels; where enough corners lie near
+    it, they decide. None when the corners contradict the fit.
     """
     into = seen.of_frame @ forward @ _from_reduced(picture.shape, size)
     shape = seen.grey.shape

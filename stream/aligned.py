@@ -112,9 +112,9 @@ class Question:
 class Aligned:
     """A picture laid over the frame of `view` by `forward`, which maps its pixels to the frame's.
 
-    `rgb` and `small`: the picture and a reduced copy; `own`: 1 where it is covered for those who forbid `ids`,
-    `cover`: where it may not be used; `gain`: float32 RGB factors, coarse, over the picture. `error`: how far it was off around the hole,
-    grey levels; `checked`: when, seconds.
+    `rgb` and `small`: the picture and a reduced copy; `own`: 1 where it is covered for those who forbid
+    `ids`, `cover`: where it may not be used; `gain`: float32 RGB factors, coarse, over the picture. `error`:
+    how far it was off around the hole, grey levels; `checked`: when, seconds.
     """
 
     picture: Picture

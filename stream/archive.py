@@ -72,17 +72,15 @@ def observe(archive: Archive, memory: Memory, shot: int) -> Archive:
     if memory.masked is not None:
         labels = np.where(memory.masked > 0, np.uint16(EVERYONE), labels)
     motion = memory.view.motion
-    none = motion.ids[:0]
-    view = replace(
-        memory.view, motion=replace(motion, corners=motion.corners[:0], ids=none, near=motion.near[:0])
-    )
+    few = replace(motion, corners=motion.corners[:0], ids=motion.ids[:0], near=motion.near[:0])
+    view = replace(memory.view, motion=few, parallax=None)
     picture = keep(memory.rgb, labels, seconds=memory.seconds, shot=shot, view=view, grey=memory.grey)
     pictures = [*archive.pictures, picture]
     held = archive.nbytes + picture.nbytes
     while pictures and (held > archive.budget or len(pictures) > _MOST):
         gone = pictures.pop(most_redundant(pictures))
         held -= gone.nbytes
-    return Archive(archive.budget, tuple(pictures), Last(shot, memory.view, memory.seconds, began, clear))
+    return Archive(archive.budget, tuple(pictures), Last(shot, view, memory.seconds, began, clear))
 
 
 def _clear(memory: Memory) -> Bytes:

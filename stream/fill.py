@@ -93,7 +93,12 @@ def attach(hole: Hole, frame: Frame, memory: Memory, difference: surround.Differ
     """
     core = u8(cv2.resize(hole.alpha, memory.half.shape[1::-1], interpolation=cv2.INTER_AREA) > 100)
     others = ((memory.labels > 0) & ~np.isin(memory.labels, hole.tracks)).astype(np.uint8)
-    drags = surround.attached(difference, core.view(np.uint8), others)
+    if hole.tracks:
+        drags = surround.attached(difference, core.view(np.uint8), others)
+    else:
+        nothing = np.zeros(core.shape, np.uint8)
+        shade = surround.shadow(difference, core.view(np.uint8), nothing, others)
+        drags = surround.Attached(nothing, shade)
     # Smooth, but never beyond where it is surely dark.
     more = u8(cv2.min(cv2.GaussianBlur(drags.shadow, (0, 0), 1.0), (drags.shadow > 0) * np.uint8(255)))
     if hole.tracks and drags.parts.any():

@@ -54,9 +54,7 @@ class Picture:
     @property
     def nbytes(self) -> int:
         """Memory held."""
-        arrays = (self.jpeg, self.labels, self.coarse, self.features, self.words)
-        corners = 0 if self.view is None else 24 * len(self.view.motion.ids)
-        return sum(each.nbytes for each in arrays) + corners
+        return sum(e.nbytes for e in (self.jpeg, self.labels, self.coarse, self.features, self.words))
 
     def rgb(self) -> Image:
         """The pixels, uint8 H x W x 3."""

@@ -14,10 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from configs.schema import Plate as PlateConfig
-from stream import geometry
+from stream import geometry, parallax
 from stream import motion as camera
 from stream.arrays import u8
 from stream.geometry import Homography
+from stream.parallax import Parallax, ParallaxState
 from stream.types import Frame, Image, Mask, Motion
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ Labels = NDArray[np.uint16]
 """h x w at working resolution: 0 where there is nothing, else the id of the track that covers the pixel."""
 
 _VIEWS = 1200
+_FLAT = 0.98
+_UNTOLD = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +43,7 @@ class View:
     motion: Motion
     chain: tuple[Homography, Homography]
     pose: int
+    parallax: Parallax | None = None
     leg: int = 0
 
     @property
@@ -101,6 +105,8 @@ class Plate:
     trust: float = 1.0
     paint: Paint | None = None
     used: tuple[int, ...] = ()
+    depth: ParallaxState | None = None
+    returns: dict[int, Parallax] = field(default_factory=dict)
     covers: dict[tuple[int, frozenset[int]], tuple[NDArray[np.uint8], ...]] = field(default_factory=dict)
     differences: dict[int, Difference] = field(default_factory=dict)
 
@@ -142,6 +148,11 @@ def observe(plate: Plate, frame: Frame, motion: Motion, labels: Labels, mask: Ma
     masked = None if mask is None else shrunk(mask, labels.shape)
     half = cv2.resize(frame.rgb, vote_size(frame.width, frame.height), interpolation=cv2.INTER_AREA)
     grey = cv2.cvtColor(half, cv2.COLOR_RGB2GRAY)
+    trust = trust_of(motion.confidence)
+    depth = None
+    # How deep a scene is shows only after some frames; until then it may be.
+    if not motion.static and (trust < _FLAT or len(plate.views) < _UNTOLD):
+        view, depth = _with_parallax(view, plate.depth, u8(grey), labels, masked, frame)
     memory = Memory(
         view,
         float(frame.time),
@@ -152,14 +163,51 @@ def observe(plate: Plate, frame: Frame, motion: Motion, labels: Labels, mask: Ma
         u8(half),
         u8(grey),
     )
-    trust = float(np.clip((motion.confidence - 0.85) / 0.12, 0.0, 1.0))
     memories = _thin((*plate.memories, memory), plate)
     kept = {m.index for m in memories}
     for key in [k for k in plate.covers if k[0] not in kept]:
         del plate.covers[key]
     for index in [k for k in plate.differences if k not in kept]:
         del plate.differences[index]
-    return replace(plate, memories=memories, views=(*plate.views, view)[-_VIEWS:], trust=trust)
+    views = _forget_parallax((*plate.views, view)[-_VIEWS:], memories, plate)
+    return replace(plate, memories=memories, views=views, trust=trust, depth=depth)
+
+
+def _forget_parallax(views: tuple[View, ...], memories: tuple[Memory, ...], plate: Plate) -> tuple[View, ...]:
+    """Dense motion is kept only as far back as all frames are: pixels are followed no farther."""
+    dense_from = memories[-1].seconds - plate.look_ahead - plate.config.window_seconds
+    since = next(m.index for m in memories if m.seconds >= dense_from)
+    return tuple(v if v.parallax is None or v.index >= since else replace(v, parallax=None) for v in views)
+
+
+def _with_parallax(
+    view: View,
+    last: ParallaxState | None,
+    grey: NDArray[np.uint8],
+    labels: Labels,
+    masked: NDArray[np.uint8] | None,
+    frame: Frame,
+) -> tuple[View, ParallaxState | None]:
+    """The view with its dense motion; at rest there is none, and what is known of depth stays known."""
+    hidden = shrunk(labels > 0, grey.shape)
+    if masked is not None:
+        hidden |= shrunk(masked > 0, grey.shape)
+    r = max(2, round(3 * grey.shape[0] / 180))
+    hidden = u8(cv2.dilate(hidden, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * r + 1, 2 * r + 1))))
+    if last is None or view.motion.cut or last.grey.shape != grey.shape:
+        first, depth = parallax.begin(grey, hidden)
+        return replace(view, parallax=first), depth
+    to_reduced = scale_to(grey.shape, frame.width, frame.height)
+    move = to_reduced @ view.motion.homographies[0] @ geometry.inverse(to_reduced)
+    if view.motion.static:
+        move = np.eye(3)
+    found, depth = parallax.step(last, grey, hidden, move)
+    return replace(view, parallax=found), depth
+
+
+def trust_of(confidence: float) -> float:
+    """How far homographies align memories from long ago, in [0, 1], from a motion's confidence."""
+    return float(np.clip((confidence - 0.85) / 0.12, 0.0, 1.0))
 
 
 def relate(a: View, b: View, near: bool = False, direct: bool = True) -> Homography:
@@ -192,8 +240,8 @@ def shrunk(mask: Mask, shape: tuple[int, ...]) -> NDArray[np.uint8]:
 
 
 def vote_size(width: int, height: int) -> tuple[int, int]:
-    """Width and height at which sources are compared: half size, at most about 200 lines."""
-    times = max(2, height // 180)
+    """Width and height at which sources are compared: about 180 to 270 lines."""
+    times = 1 if height < 270 else max(2, height // 180)
     return max(1, round(width / times)), max(1, round(height / times))
 
 

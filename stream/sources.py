@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from stream import geometry
+from stream import geometry, trail
 from stream.arrays import Float, f32, u8
 from stream.boxes import Box
 from stream.covers import blocked, hidden, usable
@@ -31,6 +31,12 @@ class Area:
 
 _OFFSETS = (1, 2, 3, 4, 6, 8, 11, 15, 20, 26, 33, 41, 52, 66, 84, 108, 140, 180)
 _SAMPLES = 300
+_SIGHTINGS = 3
+_LOST = 3.0
+"""A followed pixel that may be farther off than this (reduced pixels) is no longer known."""
+
+_AGAIN = 0.3
+"""Doubt added at every further sighting: once seen, a pixel may have been passed by something nearer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +44,9 @@ class Source:
     """One remembered frame as seen in a box, at the reduced size at which sources are compared.
 
     `forward` maps its pixels to the frame to fill; `gain`: RGB factors to the frame's exposure. `grey` uint8
-    h x w with the gain applied, `valid` uint8 0 or 1.
+    h x w with the gain applied, `valid` uint8 0 or 1. For pixels that were followed one by one, `place` says
+    where each lies in the memory ((h, w, 2), reduced pixels of the whole frame) and `doubt` how far off that
+    may be; then `forward` is only good for the exposure.
     """
 
     memory: Memory
@@ -46,6 +54,8 @@ class Source:
     gain: tuple[float, float, float]
     grey: NDArray[np.uint8]
     valid: NDArray[np.uint8]
+    place: Float | None = None
+    doubt: Float | None = None
 
 
 def steps(a: float, b: float) -> float:
@@ -136,15 +146,67 @@ def glimpse(
     if not cv2.countNonZero(valid):
         return None
     gain = exposure(plate, memory, current, frame, forward, forbidden)
-    if gain != (1.0, 1.0, 1.0):
-        grey = u8(cv2.convertScaleAbs(grey, alpha=0.299 * gain[0] + 0.587 * gain[1] + 0.114 * gain[2]))
-    return Source(memory, forward, gain, grey, valid)
+    return Source(memory, forward, gain, _exposed(grey, gain), valid)
+
+
+def follow(
+    plate: Plate,
+    view: View,
+    frame: Frame,
+    current: Memory,
+    area: Area,
+    needed: NDArray[np.uint8],
+    forbidden: frozenset[int],
+    most: int,
+) -> list[Source]:
+    """Follow an area's pixels through the frames before and after; return up to `most` that see them.
+
+    For deep scenes, where no homography brings a whole frame over. `needed`: uint8, 1 where the area is to be
+    filled. A frame counts when it shows what no nearer one showed, or much of what few did.
+    """
+    sightings = np.zeros(needed.shape, np.uint8)
+    seen_before = np.zeros((2, *needed.shape), np.float32)
+    total = max(1, int(np.count_nonzero(needed)))
+    height, width = current.grey.shape
+    out: list[Source] = []
+    for other, place, doubt in trail.walk(plate, view, area.window):
+        memory = plate.memory(other.index)
+        if memory is None:
+            continue
+        covered = hidden(plate, memory, forbidden) * np.uint8(255)
+        away = cv2.remap(covered, place, None, cv2.INTER_LINEAR, borderValue=255)  # type: ignore[call-overload]
+        x, y = place[..., 0], place[..., 1]
+        inside = (x >= 1) & (y >= 1) & (x <= width - 2) & (y <= height - 2)
+        valid = ((away == 0) & inside & (doubt < _LOST)).astype(np.uint8)
+        asked = valid & needed
+        first = np.count_nonzero(asked & (sightings == 0))
+        if first < 0.004 * total and np.count_nonzero(asked & (sightings < _SIGHTINGS)) < 0.15 * total:
+            continue
+        sightings += asked
+        before = seen_before[int(other.index > view.index)]
+        doubt = f32(doubt + np.float32(_AGAIN) * before)
+        before += valid
+        grey = cv2.remap(memory.grey, place, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)  # type: ignore[call-overload]
+        forward = relate(memory.view, view, direct=False)
+        gain = exposure(plate, memory, current, frame, forward, forbidden)
+        out.append(Source(memory, forward, gain, _exposed(u8(grey), gain), valid, place, doubt))
+        if len(out) >= most or not ((sightings < _SIGHTINGS) & (needed > 0)).any():
+            break
+    return out
+
+
+def _exposed(grey: NDArray[np.uint8], gain: tuple[float, float, float]) -> NDArray[np.uint8]:
+    if gain == (1.0, 1.0, 1.0):
+        return grey
+    return u8(cv2.convertScaleAbs(grey, alpha=0.299 * gain[0] + 0.587 * gain[1] + 0.114 * gain[2]))
 
 
 def show(
-    plate: Plate, source: Source, view: View, frame: Frame, box: Box, forbidden: frozenset[int]
+    plate: Plate, source: Source, view: View, frame: Frame, box: Box, whole: Box, forbidden: frozenset[int]
 ) -> tuple[Image, NDArray[np.uint8]]:
-    """A source's pixels in a box at full size, resampled once, or copied where the pose is the same.
+    """A source's pixels in a box (part of `whole`, the box of the source's area) at full size.
+
+    They are resampled once, or copied where the pose is the same.
 
     Returns uint8 RGB without the gain, and which pixels are background (uint8 0 or 1).
     """
@@ -152,6 +214,8 @@ def show(
     size = (x1 - x0, y1 - y0)
     memory = source.memory
     cover = blocked(plate, memory, forbidden)
+    if source.place is not None:
+        return _show_followed(source.place, memory, cover, whole, box)
     into = geometry.shifting(-x0, -y0) @ source.forward
     from_cover = into @ geometry.inverse(scale_to(cover.shape, frame.width, frame.height))
     covered = cv2.warpPerspective(
@@ -161,6 +225,31 @@ def show(
         return memory.rgb[y0:y1, x0:x1], u8(np.uint8(1) - covered)
     rgb = cv2.warpPerspective(memory.rgb, into, size, flags=cv2.INTER_CUBIC)
     return u8(rgb), u8(cv2.bitwise_and(inside_of(into, size, frame), np.uint8(1) - covered))
+
+
+def _show_followed(
+    place: Float, memory: Memory, cover: NDArray[np.uint8], whole: Box, box: Box
+) -> tuple[Image, NDArray[np.uint8]]:
+    """`show` for a source whose pixels were followed: the places at reduced size, taken to full size."""
+    x0, y0, x1, y1 = box
+    height, width = memory.rgb.shape[:2]
+    fx, fy = width / memory.grey.shape[1], height / memory.grey.shape[0]
+    rows, columns = place.shape[:2]
+    grid = np.empty_like(place)
+    grid[..., 0] = np.arange(columns, dtype=np.float32) + np.float32(whole[0] / fx)
+    grid[..., 1] = np.arange(rows, dtype=np.float32)[:, None] + np.float32(whole[1] / fy)
+    moved = (place - grid) * np.array([fx, fy], np.float32)
+    full = cv2.resize(moved, (whole[2] - whole[0], whole[3] - whole[1]), interpolation=cv2.INTER_LINEAR)
+    at = f32(full[y0 - whole[1] : y1 - whole[1], x0 - whole[0] : x1 - whole[0]].copy())
+    at[..., 0] += np.arange(x0, x1, dtype=np.float32)
+    at[..., 1] += np.arange(y0, y1, dtype=np.float32)[:, None]
+    rgb = cv2.remap(memory.rgb, at, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)  # type: ignore[call-overload]
+    inside = (at[..., 0] >= 1) & (at[..., 1] >= 1) & (at[..., 0] <= width - 2) & (at[..., 1] <= height - 2)
+    sx, sy = cover.shape[1] / width, cover.shape[0] / height
+    if (sx, sy) != (1.0, 1.0):
+        at = (at + np.float32(0.5)) * np.array([sx, sy], np.float32) - np.float32(0.5)
+    covered = cv2.remap(cover, at, None, cv2.INTER_NEAREST, borderMode=cv2.BORDER_REPLICATE)  # type: ignore[call-overload]
+    return u8(rgb), (inside & (covered == 0)).astype(np.uint8)
 
 
 def rim_error(source: Source, grey: NDArray[np.uint8], ring: NDArray[np.uint8], sigma: float) -> Float:
@@ -245,7 +334,11 @@ def exposure(
         return 1.0, 1.0, 1.0
     some = clear[:: max(1, len(clear) // 500)]
     have, want = warped.reshape(-1, 3)[some], current.small.reshape(-1, 3)[some]
-    ratio = np.median(want.astype(np.float32) / np.maximum(have, 1), axis=0)
+    ratios = want.astype(np.float32) / np.maximum(have, 1)
+    median = np.median(ratios, axis=0)
+    # Ratios of small whole numbers are coarse: the sums of those that agree with the median are not.
+    agree = np.abs(ratios - median) < 0.15 * median
+    ratio = (want * agree).sum(0) / np.maximum((have * agree).sum(0), 1).astype(np.float32)
     # Within half a percent it is as likely noise as exposure, and unchanged pixels are worth more.
     if memory.view.pose == current.view.pose and np.abs(ratio - 1).max() < 0.005:
         return 1.0, 1.0, 1.0

@@ -74,24 +74,44 @@ def attached(difference: Difference, core: Bytes, others: Bytes) -> Attached:
     shape = difference.strange.shape
     unit = shape[0] / 180.0
     core, others = fit(core, shape), fit(others, shape)
+    parts = np.zeros(shape, np.uint8)
+    if core.any() and difference.strange.any():
+        seeds = _grown(core, 3 * unit)
+        free = u8((1 - seeds) & (1 - others))
+        area = int(np.count_nonzero(core))
+        reach = _grown(core, max(4.0, 0.45 * np.sqrt(area)))
+        found = _touching(difference.strange & free & reach, seeds)
+        if found.any() and np.count_nonzero(found) <= 0.6 * area + 20:
+            parts = u8(
+                found | (difference.strange & seeds & (1 - core) & (1 - others) & _grown(found, 5 * unit))
+            )
+    return Attached(parts, shadow(difference, core, parts, others))
+
+
+def shadow(difference: Difference, core: Bytes, parts: Bytes, others: Bytes) -> Bytes:
+    """The shadow, 0..255, of the things of `core` and their `parts`: dark ground that touches them.
+
+    `parts` are what belongs to the things beyond `core`; other strange pixels belong to something else.
+    """
+    shape = difference.strange.shape
+    unit = shape[0] / 180.0
+    core, others = fit(core, shape), fit(others, shape)
     nothing = np.zeros(shape, np.uint8)
-    if not core.any() or not (difference.strange.any() or difference.dark.any()):
-        return Attached(nothing, nothing)
+    if not core.any() or not difference.dark.any():
+        return nothing
     seeds = _grown(core, 3 * unit)
     free = u8((1 - seeds) & (1 - others))
     area = int(np.count_nonzero(core))
-    reach = _grown(core, max(4.0, 0.45 * np.sqrt(area)))
-    parts = _touching(difference.strange & free & reach, seeds)
-    parts = nothing if np.count_nonzero(parts) > 0.6 * area + 20 else parts
-    if parts.any():
-        parts = u8(parts | (difference.strange & seeds & (1 - core) & (1 - others) & _grown(parts, 5 * unit)))
     both = _grown(seeds | parts, 1.0)
     wide = _grown(core, max(6.0, 1.6 * np.sqrt(area)))
-    shade = _touching((difference.dark > 60).astype(np.uint8) & free & wide, both)
+    feet = both & u8(_grown(_feet(core), 4 * unit) | parts)
+    shade = _touching((difference.dark > 60).astype(np.uint8) & free & wide, feet)
     if np.count_nonzero(shade) > 2.0 * area + 40:
-        shade = nothing
+        return nothing
+    bodies = difference.strange & (difference.dark == 0).astype(np.uint8) & (1 - both) & (1 - others)
+    shade = _without_bodies(shade, u8(bodies), unit)
     if not shade.any():
-        return Attached(parts, nothing)
+        return nothing
     # Pixels amid the shadow, or between it and the thing, are in shadow too: there the thing's own colour
     # bleeds into the comparison.
     r = max(2, round(5 * unit))
@@ -103,7 +123,37 @@ def attached(difference: Difference, core: Bytes, others: Bytes) -> Attached:
         & difference.dimmer
     )
     near = _grown(shade, 3 * unit) & (1 - others)
-    return Attached(parts, u8(cv2.max(difference.dark * near, amid * np.uint8(255))))
+    return u8(cv2.max(difference.dark * near, amid * np.uint8(255)))
+
+
+def _feet(core: Bytes) -> Bytes:
+    """The lower half of each thing: where it stands, its shadow begins."""
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(core, connectivity=8)
+    rows = np.arange(core.shape[0])[:, None]
+    middle = stats[:, cv2.CC_STAT_TOP] + 0.5 * stats[:, cv2.CC_STAT_HEIGHT]
+    middle[0] = np.inf
+    return (rows >= middle[labels]).astype(np.uint8) if count > 1 else np.zeros_like(core)
+
+
+def _without_bodies(shade: Bytes, strange: Bytes, unit: float) -> Bytes:
+    """The shadows that are no part of a body: dark trousers hang on a shirt that no shadow explains."""
+    if not shade.any() or not strange.any():
+        return shade
+    count, labels = cv2.connectedComponents(shade, connectivity=8)
+    sizes = np.bincount(labels.ravel(), minlength=count)
+    reach = max(2, round(3 * unit))
+    near = u8(cv2.dilate(shade, np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)))
+    bodies, body_labels = cv2.connectedComponents(strange, connectivity=8)
+    body_sizes = np.bincount(body_labels.ravel(), minlength=bodies)
+    keep = np.ones(count, np.uint8)
+    keep[0] = 0
+    touched = np.unique(body_labels[(near > 0) & (strange > 0)])
+    for body in touched[touched > 0]:
+        around = cv2.dilate((body_labels == body).astype(np.uint8), np.ones((2 * reach + 1,) * 2, np.uint8))
+        for k in np.unique(labels[around > 0]):
+            if k and body_sizes[body] > 0.3 * sizes[k]:
+                keep[k] = 0
+    return u8(keep[labels])
 
 
 def differ(memory: Memory, found: Background) -> Difference:

@@ -14,16 +14,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from configs.schema import Plate as PlateConfig
-from stream import geometry
+from stream import geometry, trail
 from stream import sources as choosing
 from stream.arrays import Float, f32, u8
 from stream.boxes import Box
-from stream.plate import Memory, Plate, View, vote_size
+from stream.plate import Plate, View, vote_size
 from stream.sources import Area, Source
 from stream.surround import Background
 from stream.types import Frame, Hole, Image, Motion
 
 _AGREE = 14.0
+_DEEP = 0.3
+"""Trust below which no homography serves: only followed pixels do."""
+
+_FLAT = 0.9
+"""Trust from which homographies alone serve: they are exact where the scene is flat."""
+
+_DOUBT = 5.0
+_FOLLOWED_COST = 3.0
+_FOLLOWED = 24
 _FLOOR = 1e-30
 _LIKE = np.exp(-np.square(np.arange(256)) / (2 * _AGREE * _AGREE)).astype(np.float32)
 
@@ -44,14 +53,13 @@ class Recall:
 class Ballot:
     """The outcome for one layer, all at reduced size.
 
-    `weights`: float32 share of each source; `seen` 0 or 1; `cost`: how far the sources, and at the rim the
-    frame itself, disagree with the answer, grey levels.
+    `weights`: float32 share of each source; `seen` 0 or 1; `answer`: grey of the best supported source.
     """
 
     sources: tuple[Source, ...]
     weights: tuple[Float, ...]
     seen: NDArray[np.uint8]
-    cost: Float
+    answer: NDArray[np.uint8]
 
 
 def recall(
@@ -75,30 +83,36 @@ def recall(
     x0, y0, x1, y1 = box
     missing = (hole.alpha[y0:y1, x0:x1] > 0).astype(np.uint8)
     count = round(config.sources + 9 * (1 - plate.trust))
-    chosen = choosing.choose(plate, view, float(frame.time), frame, missing, (x0, y0), forbidden, count)
-    if not chosen:
-        return None
     area = area_of(box, frame)
     unit = area.size[1] / max(1, y1 - y0) * frame.height / 360
     ring = _ring(hole, box, area, unit)
-    layers = (False, True) if _two_layers(view, chosen) else (False,)
-    ballots = []
     grey = current.grey[area.window]
     usual = None
     if scene is not None and scene.calm:
         grey_scene = u8(cv2.cvtColor(scene.rgb[area.window], cv2.COLOR_RGB2GRAY))
         usual = grey_scene, u8(scene.sure[area.window] * np.uint8(255))
-    for near in layers:
-        seen = [choosing.glimpse(plate, m, view, frame, current, area, forbidden, near) for m in chosen]
-        kept = [source for source in seen if source is not None]
-        if kept:
-            ballots.append(_ballot(kept, plate.trust, float(frame.time), grey, ring, unit, usual))
-    if not ballots:
-        return None
-    if len(ballots) == 2:
-        ballots = _split(ballots[0], ballots[1], unit)
     needed = u8(cv2.resize(missing * np.uint8(255), area.size, interpolation=cv2.INTER_AREA))
     needed = u8(cv2.dilate((needed > 0).astype(np.uint8), np.ones((3, 3), np.uint8)))
+    candidates: list[list[Source]] = []
+    two_layers = bool(np.count_nonzero(view.motion.near) >= 8)
+    trust = plate.trust if two_layers else trail.trust(plate, view)
+    if view.parallax is not None and (trust < _DEEP or (trust < _FLAT and not two_layers)):
+        candidates.append(choosing.follow(plate, view, frame, current, area, needed, forbidden, _FOLLOWED))
+    # Where nothing can be followed, a homography is better than nothing.
+    if trust >= _DEEP or not any(candidates):
+        count = round(config.sources + 9 * (1 - plate.trust))
+        chosen = choosing.choose(plate, view, float(frame.time), frame, missing, (x0, y0), forbidden, count)
+        moved = any(m.view.pose != view.pose for m in chosen)
+        for near in (False, True) if two_layers and moved else (False,):
+            seen = [choosing.glimpse(plate, m, view, frame, current, area, forbidden, near) for m in chosen]
+            candidates.append([source for source in seen if source is not None])
+    ballots = [
+        _ballot(kept, plate.trust, float(frame.time), grey, ring, unit, usual) for kept in candidates if kept
+    ]
+    if not ballots:
+        return None
+    if len(ballots) > 1:
+        ballots = _split(ballots, grey, ring, unit)
     return _assemble(plate, ballots, needed, view, frame, box, forbidden)
 
 
@@ -109,10 +123,6 @@ def area_of(box: Box, frame: Frame) -> Area:
     x0, y0 = box[0] * width // frame.width, box[1] * height // frame.height
     x1, y1 = -(-box[2] * width // frame.width), -(-box[3] * height // frame.height)
     return Area(geometry.shifting(-x0, -y0) @ to_reduced, (x1 - x0, y1 - y0), (slice(y0, y1), slice(x0, x1)))
-
-
-def _two_layers(view: View, chosen: Sequence[Memory]) -> bool:
-    return bool(np.count_nonzero(view.motion.near) >= 8 and any(m.view.pose != view.pose for m in chosen))
 
 
 def _ring(hole: Hole, box: Box, area: Area, unit: float) -> NDArray[np.uint8]:
@@ -140,6 +150,10 @@ def _ballot(
         error = choosing.rim_error(source, grey, ring, 16 * unit)
         nearness = np.exp(-choosing.steps(source.memory.seconds, seconds) / tau)
         weight = cv2.exp(error * np.float32(-1 / 8))
+        if source.doubt is not None:
+            # How far off a followed pixel may be says more than how long ago it was seen.
+            nearness = 1.0
+            weight = cv2.multiply(weight, cv2.exp(source.doubt * np.float32(-_DOUBT)))
         if usual is not None:
             apart = cv2.bitwise_and(cv2.absdiff(source.grey, usual[0]), usual[1])
             weight = cv2.multiply(weight, cv2.LUT(apart, _UNUSUAL))
@@ -177,32 +191,46 @@ def tally(
         cv2.copyTo(source.grey, better, answer)
     shares: list[Float] = []
     total = np.full(grey.shape, 1e-12, np.float32)
-    doubt = np.zeros(grey.shape, np.float32)
-    everyone = np.full(grey.shape, 1e-12, np.float32)
     for source, weight in zip(sources, relative, strict=True):
-        apart = cv2.absdiff(source.grey, answer)
-        mine = cv2.multiply(cv2.LUT(apart, _LIKE), weight)
+        mine = cv2.multiply(cv2.LUT(cv2.absdiff(source.grey, answer), _LIKE), weight)
         shares.append(f32(mine))
         total += mine
-        doubt += cv2.multiply(np.minimum(apart, 40), weight, dtype=cv2.CV_32F)
-        everyone += weight
     for share in shares:
         share /= total
-    cost = np.where((ring > 0) & (seen > 0), cv2.absdiff(grey, answer).astype(np.float32), doubt / everyone)
-    cost[seen == 0] = 40.0
-    return Ballot(tuple(sources), tuple(shares), seen, f32(cost.astype(np.float32)))
+    return Ballot(tuple(sources), tuple(shares), seen, answer)
 
 
-def _split(far: Ballot, near: Ballot, unit: float) -> list[Ballot]:
-    """Give each pixel to the layer whose sources agree better in its surroundings and with the rim."""
-    cost_far = cv2.GaussianBlur(far.cost, (0, 0), 5 * unit)
-    cost_near = cv2.GaussianBlur(near.cost, (0, 0), 5 * unit)
-    take = (((cost_near < cost_far) | (far.seen == 0)) & (near.seen > 0)).astype(np.float32)
+def _cost(ballot: Ballot, grey: NDArray[np.uint8], ring: NDArray[np.uint8]) -> Float:
+    """How far the sources, and at the rim the frame itself, disagree with the answer, grey levels."""
+    apart = np.zeros(grey.shape, np.float32)
+    everyone = np.full(grey.shape, 1e-6, np.float32)
+    for source in ballot.sources:
+        # Not the votes' own weights: one vote that outweighs the others would agree with itself.
+        doubt = np.float32(0) if source.doubt is None else source.doubt
+        weight = source.valid * np.float32(1) / (1 + doubt)
+        apart += np.minimum(cv2.absdiff(source.grey, ballot.answer), 40) * weight
+        everyone += weight
+    cost = np.where((ring > 0) & (ballot.seen > 0), cv2.absdiff(grey, ballot.answer), apart / everyone)
+    # A homography is the finer tool where both agree.
+    return f32(cost.astype(np.float32) + _FOLLOWED_COST * (ballot.sources[0].place is not None))
+
+
+def _split(
+    ballots: Sequence[Ballot], grey: NDArray[np.uint8], ring: NDArray[np.uint8], unit: float
+) -> list[Ballot]:
+    """Give each pixel to the ballot whose sources agree best in its surroundings and with the rim."""
+    costs = []
+    for ballot in ballots:
+        cost = cv2.GaussianBlur(_cost(ballot, grey, ring), (0, 0), 5 * unit)
+        costs.append(cost + np.float32(1000) * (1 - ballot.seen))
+    best = np.argmin(costs, 0)
     out = []
-    for ballot, mine in ((far, np.float32(1) - take), (near, take)):
+    for k, ballot in enumerate(ballots):
+        mine = (best == k).astype(np.float32)
         weights = tuple(f32(cv2.multiply(w, mine)) for w in ballot.weights)
-        seen = ((mine > 0) & (ballot.seen > 0)).astype(np.uint8)
-        out.append(Ballot(ballot.sources, weights, seen, ballot.cost))
+        out.append(
+            Ballot(ballot.sources, weights, u8((mine > 0).astype(np.uint8) & ballot.seen), ballot.answer)
+        )
     return out
 
 
@@ -232,7 +260,7 @@ def _assemble(
             right, bottom = min(shape[1], int((x + w + 1) * fx) + 1), min(shape[0], int((y + h + 1) * fy) + 1)
             inner = slice(top, bottom), slice(left, right)
             whole = (x0 + left, y0 + top, x0 + right, y0 + bottom)
-            rgb, valid = choosing.show(plate, source, view, frame, whole, forbidden)
+            rgb, valid = choosing.show(plate, source, view, frame, whole, box, forbidden)
             share = cv2.resize(weight, shape[::-1], interpolation=cv2.INTER_LINEAR)[inner]
             # The tiny constant serves pixels that are background only at full size, at the edge of a mask.
             share = cv2.multiply(share + np.float32(1e-6), valid, dtype=cv2.CV_32F)

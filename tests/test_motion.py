@@ -5,6 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
+from films import film, photograph, resting, shaken
 from shots import frame, texture, walker_shot
 
 from stream import geometry, motion
@@ -50,6 +51,34 @@ def test_a_pan_is_recovered_within_a_third_of_a_pixel(pan):
     far = motion.between(moved[1], moved[9])
     assert far is not None
     assert np.abs(geometry.apply(far, centre) - centre - [-pan * 8, 0]).max() < 0.3
+
+
+def test_a_shaking_hand_is_followed_from_frame_to_frame_and_across_many():
+    pytest.importorskip("skimage")
+    shot = film(photograph(), shaken(16), noise=1.0)
+    moved = follow(shot.seen, shot.masks)
+    views = [np.vstack([view, (0, 0, 1)]) for view in shot.moves]
+    places = np.array([[20, 20], [300, 20], [20, 160], [300, 160], [160, 90]], np.float32)
+    for t in range(1, 16):
+        assert not moved[t].static
+        true = geometry.apply(views[t] @ np.linalg.inv(views[t - 1]), places)
+        assert np.abs(geometry.apply(moved[t].homographies[0], places) - true).max() < 0.4
+    direct = motion.between(moved[2], moved[15])
+    assert direct is not None
+    true = geometry.apply(views[15] @ np.linalg.inv(views[2]), places)
+    assert np.abs(geometry.apply(direct, places) - true).max() < 0.4
+
+
+def test_a_knock_is_one_move_between_two_rests():
+    pytest.importorskip("skimage")
+    moves = resting(24)
+    moves[12:] = (6.3, -2.4, 0.0)
+    shot = film(photograph(), moves, noise=1.5)
+    moved = follow(shot.seen, shot.masks)
+    assert [m.static for m in moved[1:]] == [t != 12 for t in range(1, 24)]
+    centre = np.array([[160.0, 90.0]], np.float32)
+    shift = geometry.apply(moved[12].homographies[0], centre) - centre
+    assert shift[0] == pytest.approx([-6.3, 2.4], abs=0.2)
 
 
 def test_a_slow_drift_is_not_mistaken_for_rest():
