@@ -142,7 +142,7 @@ def observe(plate: Plate, frame: Frame, motion: Motion, labels: Labels, mask: Ma
         far, near = motion.homographies[0], motion.homographies[-1]
         chain = (_chained(far, last.chain[0]), _chained(near, last.chain[1]))
         lost = not motion.static and motion.confidence == 0.0 and np.array_equal(far, np.eye(3))
-        view = View(motion, chain, last.pose + (not motion.static), last.leg + lost)
+        view = View(motion, chain, last.pose + (not motion.static), leg=last.leg + lost)
     size = (max(1, frame.width // 8), max(1, frame.height // 8))
     small = cv2.resize(frame.rgb, size, interpolation=cv2.INTER_AREA)
     masked = None if mask is None else shrunk(mask, labels.shape)
