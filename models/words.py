@@ -22,6 +22,9 @@ DEFAULT_WEIGHTS = Path(__file__).parent / "weights" / "words.safetensors"
 FEATURES = 400
 """Most features a picture."""
 
+_CONTRAST = 0.02
+"""Half of Lowe's: dull pictures have features too, and the strongest come first."""
+
 _SCALE = 400.0
 """Descriptors are kept as bytes of this many levels; their entries seldom pass 0.6."""
 
@@ -41,7 +44,7 @@ class Features:
 
 def describe(grey: Bytes, clear: Bytes | None = None, count: int = FEATURES) -> Features:
     """Find up to `count` features of a grey picture (uint8 H x W) where `clear` (uint8 H x W) is not 0."""
-    finder = cv2.SIFT_create(count)  # type: ignore[attr-defined]  # OpenCV's stubs leave it out
+    finder = cv2.SIFT_create(count, contrastThreshold=_CONTRAST)  # type: ignore[attr-defined]  # OpenCV's stubs leave it out
     points, found = finder.detectAndCompute(grey, clear)
     if found is None or not len(points):
         return Features(np.zeros((0, 2), np.float32), np.zeros((0, 128), np.uint8))

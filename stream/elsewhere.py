@@ -26,6 +26,7 @@ from stream.plate import Memory, Plate, View, relate, scale_to
 from stream.types import REFERENCE, SEEN, Frame, Hole, Image
 
 _CHECK = 0.5
+_SOON = 0.25
 _CHECK_RESTING = 2.0
 _LONGEST_WAIT = 8.0
 _TRIES = 4
@@ -73,7 +74,7 @@ class Elsewhere:
         self._aligned: tuple[Aligned, ...] = ()
         self._stretch = (-1, 0)
         self._next = 0.0
-        self._wait = _CHECK
+        self._wait = _SOON
         self._given: dict[str, int] = {}
         self._points: dict[str, int] = {}
         self._refused: dict[str, Refused] = {}
@@ -103,7 +104,7 @@ class Elsewhere:
         if view is None or memory is None or not (self.archive.pictures or self._references):
             return None
         if (shot, view.leg) != self._stretch:
-            self._stretch, self._aligned, self._next, self._wait = (shot, view.leg), (), 0.0, _CHECK
+            self._stretch, self._aligned, self._next, self._wait = (shot, view.leg), (), 0.0, _SOON
         count = cv2.countNonZero(unseen)
         worth = count > 0.002 * frame.width * frame.height or (
             count > 64 and count > 0.03 * cv2.countNonZero(hole.alpha)
@@ -119,8 +120,8 @@ class Elsewhere:
             if lacking:
                 self._search(question)
             vain = lacking and len(self._aligned) == before
-            self._wait = min(2 * self._wait, _LONGEST_WAIT) if vain else _CHECK
-            self._next = question.seconds + self._wait
+            self._wait = min(2 * self._wait, _LONGEST_WAIT) if vain else _SOON
+            self._next = question.seconds + (self._wait if vain else _CHECK)
         return self._shown(question) if self._aligned else None
 
     def told(self) -> tuple[Use, ...]:

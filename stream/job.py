@@ -14,7 +14,7 @@ from stream import judge, perceive, pipeline
 from stream.elsewhere import Elsewhere
 from stream.inpaint import open_inpaint
 from stream.masks import open_masks
-from stream.references import References, read_references, things_of
+from stream.references import References, find_references, read_references, things_of
 from stream.report import Report, Tally, open_log, open_provenance
 from stream.sink import open_sink
 from stream.source import Source, open_source
@@ -77,6 +77,7 @@ def clean(
             open_source(input, start=job.start, end=job.end, fps=job.fps, deinterlace=job.deinterlace)
         )
         info = source.info
+        files = find_references(job.references, info) if job.references else []
         masks = stack.enter_context(open_masks(job.masks, info)) if job.masks else None
         sink = stack.enter_context(open_sink(output, info, lossless=job.lossless, overwrite=job.overwrite))
         log = stack.enter_context(open_log(job.log)) if job.log else None
@@ -86,10 +87,8 @@ def clean(
             else None
         )
         networks = perceive.open_networks(config, info.width, info.height, info.rotation)
-        references = References()
-        if job.references is not None:
-            things = things_of(networks, config, info)
-            references = read_references(job.references, info, things)
+        things = things_of(networks, config, info)
+        references = read_references(files, info, things) if files else References()
         elsewhere = Elsewhere(config.plate.archive_mb << 20, references.pictures)
         relation = judge.open_relation(config.judge)
         analysis = pipeline.Analysis(config, networks, relation, clock, still=info.kind == "image")

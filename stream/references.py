@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -68,14 +68,37 @@ class References:
         return tuple(f"the reference {each.file} was left out: {each.reason}" for each in self.refused)
 
 
-def read_references(folder: Path, clip: SourceInfo, things: Things | None = None) -> References:
-    """Read every picture and clip of a folder, the cleaned clip itself apart.
+def find_references(folder: Path, clip: SourceInfo) -> list[Path]:
+    """The pictures and clips of a folder in natural order, the cleaned clip itself apart.
+
+    Raises `InputError` when there is no such folder, or nothing of the kind in it.
+    """
+    if not folder.exists():
+        raise InputError("there is no such folder of references", where=str(folder))
+    if not folder.is_dir():
+        hint = "give the folder that it is in"
+        raise InputError("the references are no folder", where=str(folder), hint=hint)
+    known = IMAGE_SUFFIXES | VIDEO_SUFFIXES
+    try:
+        found = [each for each in folder.iterdir() if each.suffix.lower() in known]
+    except OSError as error:
+        raise InputError(f"the folder cannot be read: {error.strerror}", where=str(folder)) from None
+    found = [each for each in found if not each.name.startswith(".") and each.is_file()]
+    itself = Path(clip.path)
+    found = [each for each in found if not (itself.exists() and each.samefile(itself))]
+    if not found:
+        hint = f"known are {' '.join(sorted(suffix[1:] for suffix in known))}"
+        raise InputError("there are no pictures or clips in the references", where=str(folder), hint=hint)
+    return sorted(found, key=lambda each: natural_key(each.name))
+
+
+def read_references(files: Sequence[Path], clip: SourceInfo, things: Things | None = None) -> References:
+    """Read pictures and clips of the place that `clip` shows.
 
     Pictures are turned as `clip` is and reduced to a little more than its size; of a clip the sharpest frames
     of places spread over it are taken. A file that cannot be read is named in the result; raises `InputError`
-    when the folder is missing or holds nothing that can be read.
+    when none can.
     """
-    files = _files(folder, clip)
     refused: list[Use] = []
     pictures: list[Picture] = []
     for number, file in enumerate(files):
@@ -89,7 +112,7 @@ def read_references(folder: Path, clip: SourceInfo, things: Things | None = None
         except CleanplateError as error:
             refused.append(Use(file.name, 0, False, error.what))
     if not pictures:
-        raise InputError(f"no reference can be read; the first: {refused[0].reason}", where=str(folder))
+        raise InputError(f"no reference can be read: {refused[0].reason}", where=str(files[0]))
     return References(tuple(pictures), tuple(refused))
 
 
@@ -116,26 +139,6 @@ def things_of(networks: perceive.Networks, config: Config, clip: SourceInfo) -> 
         return np.ascontiguousarray(out[: size[1], : size[0]])
 
     return things
-
-
-def _files(folder: Path, clip: SourceInfo) -> list[Path]:
-    if not folder.exists():
-        raise InputError("there is no such folder of references", where=str(folder))
-    if not folder.is_dir():
-        hint = "give the folder that it is in"
-        raise InputError("the references are no folder", where=str(folder), hint=hint)
-    known = IMAGE_SUFFIXES | VIDEO_SUFFIXES
-    try:
-        found = [each for each in folder.iterdir() if each.suffix.lower() in known]
-    except OSError as error:
-        raise InputError(f"the folder cannot be read: {error.strerror}", where=str(folder)) from None
-    found = [each for each in found if not each.name.startswith(".") and each.is_file()]
-    itself = Path(clip.path)
-    found = [each for each in found if not (itself.exists() and each.samefile(itself))]
-    if not found:
-        hint = f"known are {' '.join(sorted(suffix[1:] for suffix in known))}"
-        raise InputError("there are no pictures or clips in the references", where=str(folder), hint=hint)
-    return sorted(found, key=lambda each: natural_key(each.name))
 
 
 def _frames(file: Path, most: int) -> Iterator[Frame]:

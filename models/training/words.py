@@ -21,6 +21,7 @@ class Recipe:
     words: int = 1024  # cluster centres
     pictures: int = 700  # pictures used at most
     lines: int = 180  # height to which pictures are brought
+    features: int = 200  # of a picture, the strongest
     rounds: int = 15  # of k-means
 
 
@@ -38,7 +39,7 @@ def train(data: Path, work: Path, recipe: Recipe | None = None, log: Callable[[s
         if grey is not None:
             size = max(16, round(grey.shape[1] * recipe.lines / grey.shape[0])), recipe.lines
             small = np.asarray(cv2.resize(grey, size, interpolation=cv2.INTER_AREA), np.uint8)
-            found.append(unit(describe(small).descriptors))
+            found.append(unit(describe(small, count=recipe.features).descriptors))
     every = np.concatenate(found)
     log(f"{len(every)} features of {len(found)} pictures")
     if len(every) < recipe.words:
