@@ -203,9 +203,7 @@ def test_who_stood_there_then_is_not_put_back() -> None:
         moved, _ = motion.step(motion.initial(), frame(seen, shot), np.zeros((180, 320), bool))
         known = plate.observe(plate.initial(config.plate), frame(seen, shot), moved, things, covered)
         elsewhere.observe(known.memories[-1], shot)
-    filled, _ = fill.fill(
-        frame(seen, 1), hole.from_mask(mask), known, moved, {5}, None, config, elsewhere, 1
-    )
+    filled, _ = fill.fill(frame(seen, 1), hole.from_mask(mask), known, moved, {5}, None, config, elsewhere, 1)
     assert np.count_nonzero(filled.origin == SEEN) > 0.1 * mask.sum(), "what lies beside it is used"
     inside = filled.frame.planes[0][70:110, 140:170].astype(int)
     assert np.abs(inside - (250, 250, 0)).max(axis=2).min() > 40
