@@ -114,7 +114,8 @@ class Aligned:
 
     `rgb` and `small`: the picture and a reduced copy; `own`: 1 where it is covered for those who forbid
     `ids`, `cover`: where it may not be used; `gain`: float32 RGB factors, coarse, over the picture. `error`:
-    how far it was off around the hole, grey levels; `checked`: when, seconds.
+    how far it was off around the hole, grey levels; `checked`: when, seconds. `steady`: that check found it
+    where the camera's motion had carried it.
     """
 
     picture: Picture
@@ -129,6 +130,7 @@ class Aligned:
     error: float
     checked: float
     points: int
+    steady: bool = False
 
 
 def lay(picture: Picture, fit: align.Fit, question: Question) -> Aligned | Refused:
@@ -157,7 +159,7 @@ def check(aligned: Aligned, question: Question, *, sharpen: bool) -> Aligned | R
     With `sharpen` the homography is fitted anew first.
     """
     seen, picture = question.look, aligned.picture
-    forward = now(aligned, question)
+    forward, steady = now(aligned, question), aligned.steady
     if not align.possible(forward, picture.size, *question.size):
         return "view"
     if sharpen:
@@ -167,6 +169,8 @@ def check(aligned: Aligned, question: Question, *, sharpen: bool) -> Aligned | R
         fitted = align.sharpen(forward, grey, picture.size, seen, question.corners, around)
         if fitted is None:
             return "place"
+        step = fitted.forward @ geometry.inverse(forward)
+        steady = geometry.corner_motion(step, *question.size) < question.frame.height / 360
         forward = _settled(fitted.forward, picture, question)
         if not align.possible(forward, picture.size, *question.size):
             return "view"
@@ -213,6 +217,7 @@ def check(aligned: Aligned, question: Question, *, sharpen: bool) -> Aligned | R
         gain=f32(gain),
         error=agreed.error,
         checked=question.seconds,
+        steady=steady,
     )
 
 
@@ -237,34 +242,37 @@ def shows(aligned: Aligned, question: Question) -> NDArray[np.bool_]:
     return np.asarray(inside & (aligned.cover[y, x] == 0), np.bool_)
 
 
-def bring(aligned: Aligned, question: Question, box: Box) -> tuple[Image, Bytes]:
-    """A laid picture's pixels in a box of the frame, colours matched, and where they may be used (0 or 1)."""
+def bring(aligned: Aligned, question: Question, box: Box, times: int = 1) -> tuple[Image, Bytes]:
+    """A laid picture's pixels in a box of the frame, colours matched, and where they may be used (0 or 1).
+
+    `times`: how many pixels of the frame become one; only 1 takes the picture at its full size.
+    """
     x0, y0, x1, y1 = box
-    size = (x1 - x0, y1 - y0)
+    size = max(1, (x1 - x0) // times), max(1, (y1 - y0) // times)
     forward = now(aligned, question)
-    into = geometry.shifting(-x0, -y0) @ forward
-    width, height = aligned.picture.size
-    if (width, height) == question.size and np.array_equal(forward, np.eye(3)):
-        rgb = aligned.rgb[y0:y1, x0:x1]
+    shrink = geometry.scaling(size[0] / (x1 - x0), size[1] / (y1 - y0))
+    into = shrink @ geometry.shifting(-x0, -y0) @ forward
+    picture = aligned.picture
+    pixels = aligned.rgb if times == 1 else aligned.small
+    if times == 1 and picture.size == question.size and np.array_equal(forward, np.eye(3)):
+        rgb = pixels[y0:y1, x0:x1]
     else:
-        rgb = u8(
-            cv2.warpPerspective(
-                aligned.rgb, into, size, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE
-            )
-        )
-    from_cover = into @ geometry.inverse(scale_to(aligned.cover.shape, width, height))
+        how = cv2.INTER_CUBIC if times == 1 else cv2.INTER_LINEAR
+        from_pixels = into @ geometry.inverse(scale_to(pixels.shape, *picture.size))
+        rgb = u8(cv2.warpPerspective(pixels, from_pixels, size, flags=how, borderMode=cv2.BORDER_REPLICATE))
+    from_cover = into @ geometry.inverse(scale_to(aligned.cover.shape, *picture.size))
     cover = cv2.warpPerspective(
         aligned.cover, from_cover, size, flags=cv2.INTER_NEAREST, borderMode=cv2.BORDER_REPLICATE
     )
     # The gain is smooth: it is laid over at a quarter of the size.
     few = max(1, size[0] // 4), max(1, size[1] // 4)
     quarter = geometry.scaling(few[0] / size[0], few[1] / size[1])
-    from_gain = quarter @ into @ geometry.inverse(scale_to(aligned.gain.shape, width, height))
+    from_gain = quarter @ into @ geometry.inverse(scale_to(aligned.gain.shape, *picture.size))
     gain = cv2.warpPerspective(
         aligned.gain, from_gain, few, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
     )
     wide = f32(cv2.resize(gain, size, interpolation=cv2.INTER_LINEAR))
-    inside = align.inside(into, (height, width), (size[1], size[0]))
+    inside = align.inside(into, picture.size[::-1], size[::-1])
     return align.matched(rgb, wide), u8(inside & (1 - u8(cover)))
 
 

@@ -18,9 +18,9 @@ from stream.places import EVERYONE, Picture, keep, most_redundant
 from stream.plate import Memory, View, relate
 
 _EVERY = 1.0
-_SOONEST = 0.3
+_SOONEST = 0.5
 _REFRESH = 60.0
-_MOVED = 0.2
+_MOVED = 0.3
 _NEW = 0.02
 _MOST = 400
 

@@ -33,6 +33,7 @@ _TRIES = 4
 _MOST = 4
 _ENOUGH = 3
 _DRIFT = 250
+_REDUCED = 3
 
 _NOT_NEEDED = "not needed: the clip itself or other pictures showed what was behind"
 _REASONS: dict[Refused, str] = {
@@ -140,7 +141,8 @@ class Elsewhere:
     def _carried(self, aligned: Aligned, question: Question) -> Aligned | None:
         """Keep a laid picture for this frame; check it again when it is time."""
         resting = aligned.view.pose == question.view.pose
-        if question.seconds - aligned.checked >= (_CHECK_RESTING if resting else _CHECK):
+        after = _CHECK_RESTING if resting else (2 * _CHECK if aligned.steady else _CHECK)
+        if question.seconds - aligned.checked >= after:
             return self._believed(aligned.picture, check(aligned, question, sharpen=not resting))
         if aligned.ids != question.forbidden:
             own = aligned.picture.covered(question.forbidden)
@@ -201,23 +203,38 @@ class Elsewhere:
         """Bring the laid pictures into the box, each pixel from the one that most others agree with."""
         found = Found(np.zeros_like(question.patch), np.zeros_like(question.unseen))
         x, y, w, h = cv2.boundingRect(question.unseen)
-        part = slice(y, y + h), slice(x, x + w)
+        missing = question.unseen[y : y + h, x : x + w].copy()
         left, top = question.box[0] + x, question.box[1] + y
-        box = left, top, left + w, top + h
-        pictures, valid = [], []
-        for each in self._aligned:
-            rgb, usable = bring(each, question, box)
-            pictures.append(rgb)
-            valid.append(u8(usable & question.unseen[part]))
-        choice = _choose(pictures, valid, question.frame.height / 360)
-        for k, each in enumerate(self._aligned):
-            mine = choice == k
-            found.rgb[part][mine] = pictures[k][mine]
-            file = each.picture.file
-            found.origin[part][mine] = REFERENCE if file else SEEN
-            if file:
-                self._given[file] = self._given.get(file, 0) + int(np.count_nonzero(mine))
+        choice = np.zeros((h, w), np.int8)
+        if len(self._aligned) > 1:
+            few = [bring(e, question, (left, top, left + w, top + h), _REDUCED) for e in self._aligned]
+            lines = question.frame.height / 360 / _REDUCED
+            reduced = _choose([rgb for rgb, _ in few], [valid for _, valid in few], lines)
+            choice = np.asarray(cv2.resize(reduced, (w, h), interpolation=cv2.INTER_NEAREST), np.int8)
+        # Each where it was chosen; then, in order, where the chosen one ends a pixel too early.
+        turns = [(each, choice == k) for k, each in enumerate(self._aligned)]
+        turns += [(each, ~mine) for each, mine in turns]
+        for each, mine in turns:
+            wanted = u8(mine.astype(np.uint8) & missing)
+            px, py, pw, ph = cv2.boundingRect(wanted)
+            if pw == 0:
+                continue
+            box = left + px, top + py, left + px + pw, top + py + ph
+            rgb, valid = bring(each, question, box)
+            part = slice(py, py + ph), slice(px, px + pw)
+            take = (wanted[part] & valid) > 0
+            missing[part][take] = 0
+            self._give(found, each, (slice(y + py, y + py + ph), slice(x + px, x + px + pw)), rgb, take)
         return found
+
+    def _give(
+        self, found: Found, aligned: Aligned, part: tuple[slice, slice], rgb: Image, take: NDArray[np.bool_]
+    ) -> None:
+        found.rgb[part][take] = rgb[take]
+        file = aligned.picture.file
+        found.origin[part][take] = REFERENCE if file else SEEN
+        if file:
+            self._given[file] = self._given.get(file, 0) + int(np.count_nonzero(take))
 
 
 def _guess(picture: Picture, known: dict[tuple[int, int], tuple[View, Homography]]) -> Homography | None:

@@ -136,6 +136,9 @@ def things_of(networks: perceive.Networks, config: Config, clip: SourceInfo) -> 
             if each.label in _COME_AND_GO:
                 mask = each.mask.astype(np.uint8)
                 out |= u8(cv2.resize(mask, (clip.width, clip.height), interpolation=cv2.INTER_NEAREST))
+        # Feet and the shadow under them are often missed, and nothing is lost by taking less.
+        r = max(1, round(8 * clip.height / 360))
+        out = u8(cv2.dilate(out, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * r + 1, 2 * r + 1))))
         return np.ascontiguousarray(out[: size[1], : size[0]])
 
     return things
