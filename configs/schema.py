@@ -86,6 +86,9 @@ class Plate(_Section):
     keyframes: int = Field(40, ge=4, le=400, description="frames remembered at most")
     sources: int = Field(7, ge=1, le=32, description="frames looked at for one hole")
     layers: int = Field(2, ge=1, le=2, description="motion layers: far, or far and near")
+    archive_mb: int = Field(
+        64, ge=0, description="keyframes of all shots kept compressed, megabytes; 0 = no long memory"
+    )
 
 
 class Fill(_Section):

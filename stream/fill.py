@@ -14,6 +14,7 @@ from stream import still as still_plate
 from stream.arrays import u8
 from stream.boxes import Box, parts
 from stream.crops import Inpaint
+from stream.elsewhere import Elsewhere
 from stream.hole import bounds
 from stream.plate import Memory, Plate, vote_size
 from stream.types import INVENTED, SEEN, UNTOUCHED, Filled, Frame, Hole, Motion
@@ -31,12 +32,15 @@ def fill(
     forbidden: Iterable[int],
     inpaint: Inpaint | None,
     config: Config,
+    elsewhere: Elsewhere | None = None,
+    shot: int = 0,
 ) -> tuple[Filled, Plate]:
     """Fill the hole of `frame` from the plate; outside the hole the frame's samples stay bit for bit.
 
     `motion` is the frame's own. `forbidden`: ids of tracks whose pixels are not background: those that go,
-    and those that stay but move. Returns the frame with the origin of each hole pixel, without verdicts and
-    tracks, and the plate with what must be known for the next frame.
+    and those that stay but move. `elsewhere` is asked for what the plate of this `shot` never saw. Returns
+    the frame with the origin of each hole pixel, without verdicts and tracks, and the plate with what must
+    be known for the next frame.
     """
     if hole.box is None:
         empty = np.zeros((0, 0), np.uint8)
@@ -84,8 +88,13 @@ def fill(
         patch[outer][mine] = found.rgb[inner][mine]
         seen[outer] |= mine.astype(np.uint8)
     unseen = wanted & (1 - seen)
-    patch, next_paint = paint.complete(frame, patch, unseen, wanted, hole.box, motion, plate.paint, inpaint)
     origin = np.where(wanted > 0, np.where(unseen > 0, INVENTED, SEEN), UNTOUCHED).astype(np.uint8)
+    if elsewhere is not None and unseen.any():
+        more = elsewhere.recall(frame, shot, plate, hole, hole.box, patch, unseen, ids)
+        if more is not None:
+            got = more.origin > 0
+            patch[got], origin[got], unseen[got] = more.rgb[got], more.origin[got], 0
+    patch, next_paint = paint.complete(frame, patch, unseen, wanted, hole.box, motion, plate.paint, inpaint)
     done = planes.write_back(frame, patch, hole.alpha[y0:y1, x0:x1], hole.box)
     return Filled(done, origin, hole.box, (), (), frame), replace(
         plate, paint=next_paint, used=tuple(sorted(used)), still=still

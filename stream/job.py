@@ -11,9 +11,11 @@ from time import perf_counter
 
 from configs.schema import Config, load_config
 from stream import judge, perceive, pipeline
+from stream.elsewhere import Elsewhere
 from stream.errors import UsageError
 from stream.inpaint import open_inpaint
 from stream.masks import open_masks
+from stream.references import References, find_references, read_references, things_of
 from stream.report import Report, Tally, open_log, open_provenance
 from stream.sink import open_sink
 from stream.source import Source, open_source
@@ -32,6 +34,7 @@ class Job:
     """
 
     masks: Path | None = None
+    references: Path | None = None
     start: Fraction | None = None
     end: Fraction | None = None
     fps: Fraction = Fraction(25)
@@ -80,6 +83,7 @@ def clean(
             open_source(input, start=job.start, end=job.end, fps=job.fps, deinterlace=job.deinterlace)
         )
         info = source.info
+        files = find_references(job.references, info) if job.references else []
         masks = stack.enter_context(open_masks(job.masks, info)) if job.masks else None
         sink = stack.enter_context(open_sink(output, info, lossless=job.lossless, overwrite=job.overwrite))
         log = stack.enter_context(open_log(job.log)) if job.log else None
@@ -89,6 +93,9 @@ def clean(
             else None
         )
         networks = perceive.open_networks(config, info.width, info.height, info.rotation)
+        things = things_of(networks, config, info)
+        references = read_references(files, info, things) if files else References()
+        elsewhere = Elsewhere(config.plate.archive_mb << 20, references.pictures)
         relation = judge.open_relation(config.judge)
         analysis = pipeline.Analysis(config, networks, relation, clock, still=info.kind == "image")
         inpaint = open_inpaint(config)
@@ -102,7 +109,8 @@ def clean(
             return analysis.push(frame, mask=drawn.mask, labels=drawn.labels)
 
         ready = perf_counter()
-        cleaned = pipeline.run(source, analyse, pipeline.Filling(config, inpaint, clock, again), clock)
+        filling = pipeline.Filling(config, inpaint, clock, again, elsewhere)
+        cleaned = pipeline.run(source, analyse, filling, clock)
         stack.callback(cleaned.close)
         for filled in cleaned:
             with clock.time("encode"):
@@ -123,8 +131,9 @@ def clean(
             engines=networks.describe(),
             shots=analysis.cuts,
             streams_copied=sink.streams_copied,
-            warnings=(*info.warnings, *source.warnings, *sink.warnings),
+            warnings=(*info.warnings, *references.warnings, *source.warnings, *sink.warnings),
             partial=source.damaged,
+            references=(*elsewhere.told(), *references.refused),
         )
 
 

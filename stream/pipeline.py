@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from configs.schema import Config
 from stream import fill, hindsight, hole, judge, motion, perceive, plate, shots, track
+from stream.elsewhere import Elsewhere
 from stream.types import Filled, Frame, Mask, Motion, Perception, Track, Verdict
 
 T = TypeVar("T")
@@ -251,8 +252,11 @@ class Filling:
         inpaint: fill.Inpaint | None,
         clock: Clock,
         again: Iterator[Frame] | None = None,
+        elsewhere: Elsewhere | None = None,
     ) -> None:
         self._config, self._inpaint, self._clock, self._again = config, inpaint, clock, again
+        # Outlives the shots: a place seen minutes ago, or before other shots, is found again.
+        self._elsewhere = elsewhere or Elsewhere(config.plate.archive_mb << 20)
         self._waiting: deque[Seen] = deque()
         self._plate: dict[int, plate.Plate] = {}
         self._verdicts: dict[int, Verdict] = {}
@@ -290,6 +294,7 @@ class Filling:
         self._plate[seen.shot] = plate.observe(
             self._plate[seen.shot], seen.frame, seen.motion, seen.things, seen.mask
         )
+        self._elsewhere.observe(self._plate[seen.shot].memories[-1], seen.shot)
 
     def _ripe(self, oldest: Seen, newest: Seen) -> bool:
         return oldest.shot != newest.shot or newest.time - oldest.time >= self._wait
@@ -313,7 +318,15 @@ class Filling:
         with self._clock.time("fill"):
             forbidden = judge.forbidden(tuple(self._latest.values()), tuple(self._verdicts.values()))
             filled, self._plate[seen.shot] = fill.fill(
-                frame, wanted, known, seen.motion, forbidden, self._inpaint, self._config
+                frame,
+                wanted,
+                known,
+                seen.motion,
+                forbidden,
+                self._inpaint,
+                self._config,
+                self._elsewhere,
+                seen.shot,
             )
         return replace(filled, verdicts=verdicts, tracks=tracks, before=frame)
 

@@ -37,13 +37,15 @@ _UNTOLD = 12
 class View:
     """How the camera stood in one frame: maps from the shot's first frame to it, far layer first.
 
-    `pose` counts the camera's moves: frames with equal pose show the same view, pixel for pixel.
+    `pose` counts the camera's moves: frames with equal pose show the same view, pixel for pixel. `leg` counts
+    the times the camera was lost: views of different legs cannot be related by motion.
     """
 
     motion: Motion
     chain: tuple[Homography, Homography]
     pose: int
     parallax: Parallax | None = None
+    leg: int = 0
 
     @property
     def index(self) -> int:
@@ -143,7 +145,8 @@ def observe(plate: Plate, frame: Frame, motion: Motion, labels: Labels, mask: Ma
     else:
         far, near = motion.homographies[0], motion.homographies[-1]
         chain = (_chained(far, last.chain[0]), _chained(near, last.chain[1]))
-        view = View(motion, chain, last.pose + (not motion.static))
+        lost = not motion.static and motion.confidence == 0.0 and np.array_equal(far, np.eye(3))
+        view = View(motion, chain, last.pose + (not motion.static), leg=last.leg + lost)
     size = (max(1, frame.width // 8), max(1, frame.height // 8))
     small = cv2.resize(frame.rgb, size, interpolation=cv2.INTER_AREA)
     masked = None if mask is None else shrunk(mask, labels.shape)
@@ -218,6 +221,8 @@ def relate(a: View, b: View, near: bool = False, direct: bool = True) -> Homogra
     """
     if a.pose == b.pose:
         return np.eye(3)
+    if a.leg != b.leg:
+        return geometry.shifting(1e6, 1e6)
     layer = int(near)
     chain = b.chain[layer] @ geometry.inverse(a.chain[layer])
     if not np.isfinite(chain).all() or abs(chain[2, 2]) < 1e-12:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from stream.job import Progress
-    from stream.report import Report, TrackReport
+    from stream.report import ReferenceReport, Report, TrackReport
 
 LINE_SECONDS = 10.0
 
@@ -78,12 +78,20 @@ def summary(report: Report) -> list[str]:
     ]
     hole = report.hole
     if hole.mean_share > 0:
+        references = f"{hole.reference_share:.0%} from references, " if report.references else ""
         lines.append(
             f"replaced {hole.mean_share:.1%} of the picture: {hole.seen_share:.0%} seen in other frames, "
-            f"{hole.inpainted_share:.0%} invented"
+            f"{references}{hole.inpainted_share:.0%} invented"
         )
+    lines += [f"reference {each.file}: {_told(each)}" for each in report.references]
     lines += [f"warning: {text}" for text in report.warnings]
     return lines
+
+
+def _told(reference: ReferenceReport) -> str:
+    if reference.used:
+        return f"used for {reference.share:.0%} of what was replaced ({reference.reason})"
+    return f"not used: {reference.reason}"
 
 
 def _count(tracks: list[TrackReport]) -> str:

@@ -16,6 +16,7 @@ from typing import Any, TextIO
 import numpy as np
 
 from configs.schema import Config
+from stream.elsewhere import Use
 from stream.errors import OutputError, UsageError
 from stream.sink import Sink, open_sink
 from stream.source_info import SourceInfo
@@ -55,6 +56,16 @@ class TrackReport:
 
 
 @dataclass(frozen=True)
+class ReferenceReport:
+    """One of the user's references: `share` of all replaced pixels that are from it, in [0, 1]."""
+
+    file: str
+    used: bool
+    share: float
+    reason: str
+
+
+@dataclass(frozen=True)
 class Report:
     """Everything that is told of a run; the fields are the keys of the JSON.
 
@@ -78,6 +89,7 @@ class Report:
     streams_copied: tuple[str, ...]
     warnings: tuple[str, ...]
     partial: bool = False
+    references: tuple[ReferenceReport, ...] = ()
 
     def to_json(self) -> str:
         """The report as indented JSON; unknown numbers are null."""
@@ -142,6 +154,7 @@ class Tally:
         streams_copied: Sequence[str],
         warnings: Sequence[str],
         partial: bool = False,
+        references: Sequence[Use] = (),
     ) -> Report:
         """The finished report. `seconds` of stages without a key of their own count to those they serve."""
         spent = dict.fromkeys(STAGES, 0.0)
@@ -175,6 +188,10 @@ class Tally:
             streams_copied=tuple(streams_copied),
             warnings=tuple(dict.fromkeys(warnings)),
             partial=partial,
+            references=tuple(
+                ReferenceReport(each.file, each.used, _round(each.pixels / total), each.reason)
+                for each in references
+            ),
         )
 
 

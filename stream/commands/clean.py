@@ -23,6 +23,9 @@ def clean(
         Path | None,
         typer.Option(help="Video or PNG folder, non-zero is hole; with an objects.json: object ids."),
     ] = None,
+    references: Annotated[
+        Path | None, typer.Option(help="Folder of other photographs or clips of the same place.")
+    ] = None,
     look_ahead: Annotated[str | None, typer.Option(help="0, seconds, or shot.")] = None,
     fps: Annotated[
         str, typer.Option(help="Frames per second of a folder of images, such as 30000/1001.")
@@ -62,6 +65,7 @@ def clean(
         overrides["look_ahead"] = look_ahead if look_ahead == "shot" else _number(look_ahead, "--look-ahead")
     job = Job(
         masks=masks,
+        references=references,
         start=_seconds(start, "--start"),
         end=_seconds(end, "--end"),
         fps=_rate(fps),

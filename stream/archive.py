@@ -1,0 +1,99 @@
+"""Long memory: keyframes of this run, of every shot, kept compressed within a fixed number of bytes.
+
+The plate of a shot forgets and its chain of motions drifts; these are found again by what they show. A
+keyframe is taken about once a second while the view changes; on a resting camera at growing intervals, and
+when something is uncovered that no keyframe of that view has shown.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import cv2
+import numpy as np
+
+from stream.arrays import Bytes, u8
+from stream.geometry import corner_motion
+from stream.places import EVERYONE, Picture, keep, most_redundant
+from stream.plate import Memory, View, relate
+
+_EVERY = 1.0
+_SOONEST = 0.5
+_REFRESH = 60.0
+_MOVED = 0.3
+_NEW = 0.02
+_MOST = 400
+
+
+@dataclass(frozen=True, slots=True)
+class Last:
+    """The newest keyframe: when, since when the camera rests, and what its keyframes have shown (0 or 1)."""
+
+    shot: int
+    view: View
+    seconds: float
+    since: float
+    shown: Bytes
+
+
+@dataclass(frozen=True)
+class Archive:
+    """Keyframes in the order in which they were taken; never more than `budget` bytes."""
+
+    budget: int
+    pictures: tuple[Picture, ...] = ()
+    last: Last | None = None
+
+    @property
+    def nbytes(self) -> int:
+        """Memory held by the keyframes."""
+        return sum(each.nbytes for each in self.pictures)
+
+
+def observe(archive: Archive, memory: Memory, shot: int) -> Archive:
+    """Take a remembered frame into the archive if it shows what is not there yet; frames come in order."""
+    clear = _clear(memory)
+    last = archive.last
+    resting = last is not None and last.shot == shot and last.view.pose == memory.view.pose
+    began = memory.seconds
+    if last is not None and last.shot == shot:
+        since = memory.seconds - last.seconds
+        if resting:
+            # Several of each view: a passer-by who was overlooked in one is outvoted by the others.
+            began = last.since
+            due = since > min(_REFRESH, max(_EVERY, 0.5 * (memory.seconds - began)))
+            fresh = np.count_nonzero(clear & (1 - last.shown)) > _NEW * clear.size
+            if not due and not (fresh and since >= _EVERY):
+                return archive
+            clear = u8(clear | last.shown)
+        elif since < _EVERY and (since < _SOONEST or not _elsewhere(last.view, memory)):
+            return archive
+    labels = memory.labels
+    if memory.masked is not None:
+        labels = np.where(memory.masked > 0, np.uint16(EVERYONE), labels)
+    motion = memory.view.motion
+    few = replace(motion, corners=motion.corners[:0], ids=motion.ids[:0], near=motion.near[:0])
+    view = replace(memory.view, motion=few, parallax=None)
+    picture = keep(memory.rgb, labels, seconds=memory.seconds, shot=shot, view=view, grey=memory.grey)
+    pictures = [*archive.pictures, picture]
+    held = archive.nbytes + picture.nbytes
+    while pictures and (held > archive.budget or len(pictures) > _MOST):
+        gone = pictures.pop(most_redundant(pictures))
+        held -= gone.nbytes
+    return Archive(archive.budget, tuple(pictures), Last(shot, view, memory.seconds, began, clear))
+
+
+def _clear(memory: Memory) -> Bytes:
+    """1 where no thing is, at an eighth of the frame."""
+    cover = (memory.labels > 0).astype(np.uint8)
+    if memory.masked is not None:
+        cover |= memory.masked
+    small = cv2.resize(cover * np.uint8(255), memory.small.shape[1::-1], interpolation=cv2.INTER_AREA)
+    return u8((np.asarray(small) == 0).astype(np.uint8))
+
+
+def _elsewhere(view: View, memory: Memory) -> bool:
+    """Whether the camera has turned far since `view`."""
+    height, width = memory.rgb.shape[:2]
+    moved = corner_motion(relate(view, memory.view, direct=False), width, height)
+    return not moved < _MOVED * width
