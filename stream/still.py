@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,8 +13,9 @@ from stream.plate import Memory, Plate, View
 from stream.sources import exposure, steps
 from stream.types import Frame, Image
 
-_SIGHTINGS = 14
+_SIGHTINGS = 12
 _LOOKED_AT = 48
+_ASK_AGAIN = 12
 _AGREE = 14.0
 _DRIFT = 0.06
 _UNSETTLED = 0.6
@@ -27,6 +28,7 @@ class Still:
 
     `rgb` uint8 H x W x 3 and `known` uint8 H x W (0 or 1) at full size; they are changed in place from frame
     to frame. `forbidden`: the tracks that may not serve. `light`: index of the frame in whose light `rgb` is.
+    `noisy`: the mean of frames is nearer to the truth than the last of them.
     """
 
     pose: int
@@ -34,6 +36,7 @@ class Still:
     light: int
     rgb: Image
     known: Bytes
+    noisy: bool
 
 
 def recall(
@@ -70,13 +73,16 @@ def recall(
     ):
         light, gain = current, (1.0, 1.0, 1.0)
         nothing = np.zeros(frame.rgb.shape[:2], np.uint8)
-        last = Still(view.pose, forbidden, frame.index, frame.rgb.copy(), nothing)
+        noisy = _noisy(same, current)
+        last = Still(view.pose, forbidden, frame.index, frame.rgb.copy(), nothing, noisy)
+    elif (frame.index - last.light) % _ASK_AGAIN == 0:
+        last = replace(last, noisy=_noisy(same, current))
     kept = last.known[box] & wanted
     last.known[:] = 0
     last.known[box] = kept
     ys, xs = np.nonzero(wanted & (1 - kept))
     if len(ys):
-        found, known = _look_up(plate, same, current, light, frame, ys + y0, xs + x0, forbidden)
+        found, known = _look_up(last, plate, same, current, light, frame, ys + y0, xs + x0)
         last.rgb[ys + y0, xs + x0] = found
         last.known[ys + y0, xs + x0] = known
     return _lit(last.rgb[box], gain), last.known[box] & wanted, last
@@ -90,6 +96,7 @@ def _lit(rgb: Image, gain: tuple[float, float, float]) -> Image:
 
 
 def _look_up(
+    still: Still,
     plate: Plate,
     same: list[Memory],
     current: Memory,
@@ -97,16 +104,20 @@ def _look_up(
     frame: Frame,
     ys: NDArray[np.intp],
     xs: NDArray[np.intp],
-    forbidden: frozenset[int],
 ) -> tuple[Image, Bytes]:
     """The colours (N, 3), in one frame's light, that the frames nearest in time agree on at N pixels.
 
     The second value says where there are any (0 or 1).
     """
-    same = sorted(same, key=lambda m: steps(m.seconds, current.seconds))
+    same = sorted(same, key=lambda m: steps(m.seconds, current.seconds))[:_LOOKED_AT]
+    forbidden, unlit = still.forbidden, (1.0, 1.0, 1.0)
+    # Asked of each frame this would cost more than all the rest.
+    steady = all(
+        exposure(plate, m, light, frame, np.eye(3), forbidden) == unlit for m in same[-1 :: -(len(same) // 2)]
+    )
     sightings = np.zeros(len(ys), np.uint8)
     colours, seen, weights = [], [], []
-    for memory in same[:_LOOKED_AT]:
+    for memory in same:
         cover = blocked(plate, memory, forbidden)
         rows, columns = ys * cover.shape[0] // frame.height, xs * cover.shape[1] // frame.width
         clear = (cover[rows, columns] == 0) & (sightings < _SIGHTINGS)
@@ -115,7 +126,7 @@ def _look_up(
                 break
             continue
         sightings += clear
-        gain = exposure(plate, memory, light, frame, np.eye(3), forbidden)
+        gain = unlit if steady else exposure(plate, memory, light, frame, np.eye(3), forbidden)
         colours.append(_lit(memory.rgb[ys, xs], gain))
         seen.append(clear)
         weights.append(0.05 + np.exp(-steps(memory.seconds, current.seconds) / 8.0))
@@ -124,7 +135,7 @@ def _look_up(
     rgb = np.stack(colours)  # (K, N, 3)
     weight = np.stack(seen) * np.array(weights, np.float32)[:, None]
     best = _consensus(rgb, weight)
-    if _noisy(same, current):
+    if still.noisy:
         share = (weight > 0) * np.exp(-np.square(_grey(rgb) - _grey(best)) / (2 * _AGREE * _AGREE))
         mean = (rgb * share[..., None]).sum(0) / np.maximum(share.sum(0), 1e-6)[:, None]
         best = np.where(sightings[:, None] > 0, np.clip(mean + 0.5, 0, 255), best).astype(np.uint8)
