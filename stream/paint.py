@@ -32,8 +32,8 @@ def complete(
 
     The last frame's paint is moved with the camera and brought to the brightness of what is known around
     it; only what it does not cover is invented, so it does not boil. In a scene that is not `flat` paint goes
-    astray within a few frames: there it has no texture, which would swim, and is mixed with fresh paint. Where
-    seen content replaces paint the change takes five frames.
+    astray within a few frames: there it has no texture, which would swim, and is mixed with fresh paint.
+    Where seen content replaces paint the change takes five frames.
     """
     carried, strength, covered = _carry(last, frame, motion, box)
     fading = (strength > _FADE + 0.01) & (wanted > 0) & (unseen == 0)
