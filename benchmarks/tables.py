@@ -122,6 +122,25 @@ def clips_table(data: Any) -> str:
     return f"{rows(head, body)}\n\n{data['machine']}."
 
 
+def stills_table(data: Any) -> str:
+    """One row a method on single photographs."""
+    head = ["fill", "PSNR", "SSIM", "sharpness (median)", "feature distance", "cpu ms (median)"]
+    body = [
+        [
+            method,
+            f"{row['psnr']:.1f}",
+            f"{row['ssim']:.2f}",
+            f"{row['sharpness']:.2f}",
+            f"{row['features']:.2f}" if "features" in row else "-",
+            f"{row['ms']:.0f}",
+        ]
+        for method, row in data["methods"].items()
+    ]
+    least, most = data["hole shares"]
+    said = f"{data['stills']} stills, holes of {least:.0%} to {most:.0%}. {data['machine']}."
+    return f"{rows(head, body)}\n\n{said}"
+
+
 def _kinds(data: Any) -> list[str]:
     return sorted({row["kind"] for row in data["scenes"]})
 
@@ -160,6 +179,7 @@ TABLES = {
     "baselines": (baselines_table, "benchmarks/fill.json", "docs/fill.md"),
     "look-ahead": (look_ahead_table, "benchmarks/fill.json", "docs/fill.md"),
     "sizes": (sizes_table, "benchmarks/speed.json", "docs/fill.md"),
+    "stills": (stills_table, "benchmarks/stills.json", "docs/fill.md"),
     "clips": (clips_table, "benchmarks/clips.json", "docs/performance.md"),
 }
 

@@ -100,7 +100,9 @@ class Fill(_Section):
 class Engine(_Section):
     """How networks are run."""
 
-    name: Literal["auto", "eager", "inductor", "openvino", "tensorrt"] = "auto"
+    name: Literal["auto", "eager", "inductor", "openvino", "tensorrt", "none"] = Field(
+        "auto", description="which one; none = no network at all, masks say what goes"
+    )
     precision: Literal["auto", "f32", "f16", "bf16"] = "auto"
     threads: int = Field(0, ge=0, description="for the networks; 0 = all cores")
     cache: bool = True

@@ -32,12 +32,14 @@ class Cleaner:
         """Take the next picture (uint8 H x W x 3 RGB) at `time` seconds; return the oldest finished."""
         frame = self._frame(image, time)
         if self._analysis is None or self._filling is None:
+            if self.config.engine.name == "none":
+                raise UsageError("the engine none sees nothing", hint="choose another engine")
             clock = pipeline.Clock()
             networks = perceive.open_networks(self.config, frame.width, frame.height)
             self._analysis = pipeline.Analysis(
                 self.config, networks, judge.open_relation(self.config.judge), clock
             )
-            inpaint = open_inpaint(self.config) if self.config.fill.inpaint else None
+            inpaint = open_inpaint(self.config)
             self._filling = pipeline.Filling(self.config, inpaint, clock)
         self._done.extend(self._filling.push(self._analysis.push(frame)))
         return self._done.popleft() if self._done else None

@@ -10,6 +10,7 @@ import numpy as np
 
 from configs.schema import Config
 from stream import paint, planes, surround, vote
+from stream import still as still_plate
 from stream.arrays import u8
 from stream.boxes import Box, parts
 from stream.crops import Inpaint
@@ -17,6 +18,8 @@ from stream.elsewhere import Elsewhere
 from stream.hole import bounds
 from stream.plate import Memory, Plate, vote_size
 from stream.types import INVENTED, SEEN, UNTOUCHED, Filled, Frame, Hole, Motion
+
+_SHADED_RATE = 0.1
 
 __all__ = ["Inpaint", "fill"]
 
@@ -51,14 +54,26 @@ def fill(
         for key in [k for k in plate.covers if k[0] == memory.index]:
             del plate.covers[key]
         if config.hole.shadow:
-            hole = attach(hole, frame, memory, plate.differences[memory.index], config)
+            drags = dragged(hole, memory, plate.differences[memory.index])
+            # A shadow goes where its thing goes: what is dark beside it for a moment is something else.
+            shaded = plate.shaded + _SHADED_RATE * (bool(drags.shadow.any()) - plate.shaded)
+            plate = replace(plate, shaded=shaded)
+            hole = attach(hole, frame, drags, shaded > 0.5, config)
     assert hole.box is not None
     x0, y0, x1, y1 = hole.box
     patch = frame.rgb[y0:y1, x0:x1].copy()
     wanted = (hole.alpha[y0:y1, x0:x1] > 0).astype(np.uint8)
     seen = np.zeros(wanted.shape, np.uint8)
     used: set[int] = set()
-    for part in parts(wanted, max(8, round(0.05 * frame.height))):
+    view = plate.view(frame.index)
+    still = None
+    if view is not None:
+        resting = still_plate.recall(plate.still, plate, view, frame, wanted, (x0, y0), ids)
+        if resting is not None:
+            colours, seen, still = resting
+            patch[seen > 0] = colours[seen > 0]
+    asked = wanted & (1 - seen)
+    for part in parts(asked, max(8, round(0.05 * frame.height))) if asked.any() else ():
         around = _widened(part, hole.box, frame)
         found = vote.recall(frame, hole, plate, motion, ids, around, config.plate, scene)
         if found is None:
@@ -69,7 +84,7 @@ def fill(
         bottom, right = min(y1 - y0, around[3] - y0), min(x1 - x0, around[2] - x0)
         inner = slice(top - ay, bottom - ay), slice(left - ax, right - ax)
         outer = slice(top, bottom), slice(left, right)
-        mine = (found.seen[inner] > 0) & (wanted[outer] > 0)
+        mine = (found.seen[inner] > 0) & (asked[outer] > 0)
         patch[outer][mine] = found.rgb[inner][mine]
         seen[outer] |= mine.astype(np.uint8)
     unseen = wanted & (1 - seen)
@@ -82,28 +97,29 @@ def fill(
     patch, next_paint = paint.complete(frame, patch, unseen, wanted, hole.box, motion, plate.paint, inpaint)
     done = planes.write_back(frame, patch, hole.alpha[y0:y1, x0:x1], hole.box)
     return Filled(done, origin, hole.box, (), (), frame), replace(
-        plate, paint=next_paint, used=tuple(sorted(used))
+        plate, paint=next_paint, used=tuple(sorted(used)), still=still
     )
 
 
-def attach(hole: Hole, frame: Frame, memory: Memory, difference: surround.Difference, config: Config) -> Hole:
-    """Grow the hole by what its things drag along: their shadows, and parts that their masks left out.
-
-    The user's own masks (a hole without tracks) are grown by shadows alone.
-    """
+def dragged(hole: Hole, memory: Memory, difference: surround.Difference) -> surround.Attached:
+    """What the things of a hole drag along beyond it; of the user's own masks (no tracks) shadows alone."""
     core = u8(cv2.resize(hole.alpha, memory.half.shape[1::-1], interpolation=cv2.INTER_AREA) > 100)
     others = ((memory.labels > 0) & ~np.isin(memory.labels, hole.tracks)).astype(np.uint8)
     if hole.tracks:
-        drags = surround.attached(difference, core.view(np.uint8), others)
-    else:
-        nothing = np.zeros(core.shape, np.uint8)
-        shade = surround.shadow(difference, core.view(np.uint8), nothing, others)
-        drags = surround.Attached(nothing, shade)
+        return surround.attached(difference, core.view(np.uint8), others)
+    nothing = np.zeros(core.shape, np.uint8)
+    return surround.Attached(nothing, surround.shadow(difference, core.view(np.uint8), nothing, others))
+
+
+def attach(hole: Hole, frame: Frame, drags: surround.Attached, shaded: bool, config: Config) -> Hole:
+    """Grow the hole by parts that its masks left out and, when it is `shaded`, by its shadow."""
     # Smooth, but never beyond where it is surely dark.
     more = u8(cv2.min(cv2.GaussianBlur(drags.shadow, (0, 0), 1.0), (drags.shadow > 0) * np.uint8(255)))
-    if hole.tracks and drags.parts.any():
-        soft = max(0.8, 0.5 * config.hole.soft * memory.half.shape[0])
-        reach = max(1, round(config.hole.dilate * memory.half.shape[0]))
+    more = more if shaded else np.zeros_like(more)
+    if drags.parts.any():
+        lines = drags.parts.shape[0]
+        soft = max(0.8, 0.5 * config.hole.soft * lines)
+        reach = max(1, round(config.hole.dilate * lines))
         parts_grown = cv2.dilate(drags.parts, np.ones((2 * reach + 1, 2 * reach + 1), np.uint8))
         more = u8(cv2.max(more, cv2.GaussianBlur(parts_grown * np.uint8(255), (0, 0), soft)))
     if not more.any():

@@ -13,8 +13,11 @@ from stream.boxes import Box
 from stream.types import Frame, Hole, Instance, Mask, Motion, Track, Verdict
 
 
-def from_mask(mask: Mask, soft: float = 1.5) -> Hole:
-    """Build the hole that the user drew: exactly `mask` (H x W), its soft edge of `soft` pixels inside it."""
+def from_mask(mask: Mask, soft: float = 1.0) -> Hole:
+    """Build the hole that the user drew: exactly `mask` (H x W), its edge inside it and `soft` pixels wide.
+
+    At one pixel the whole mask is replaced: a mask that fits tightly must leave no outline of the thing.
+    """
     box = bounds(mask)
     alpha = np.zeros(mask.shape, np.uint8)
     if box is None:

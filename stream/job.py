@@ -12,6 +12,7 @@ from time import perf_counter
 from configs.schema import Config, load_config
 from stream import judge, perceive, pipeline
 from stream.elsewhere import Elsewhere
+from stream.errors import UsageError
 from stream.inpaint import open_inpaint
 from stream.masks import open_masks
 from stream.references import References, find_references, read_references, things_of
@@ -70,6 +71,11 @@ def clean(
     config = config or load_config()
     job = job or Job()
     judge.check(config.judge)
+    if config.engine.name == "none" and job.masks is None:
+        raise UsageError(
+            "the engine none runs no network, so nothing says what is to go",
+            hint="--masks FOLDER or VIDEO says it, or choose another --engine",
+        )
     began = perf_counter()
     clock = pipeline.Clock()
     with ExitStack() as stack:
@@ -92,7 +98,7 @@ def clean(
         elsewhere = Elsewhere(config.plate.archive_mb << 20, references.pictures)
         relation = judge.open_relation(config.judge)
         analysis = pipeline.Analysis(config, networks, relation, clock, still=info.kind == "image")
-        inpaint = open_inpaint(config) if config.fill.inpaint else None
+        inpaint = open_inpaint(config)
         again = iter(stack.enter_context(source.reopen())) if _too_much_to_hold(config, source) else None
         tally = Tally(input=str(input), output=str(output), config=config, info=info)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from configs.schema import Config
+from stream.errors import UsageError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -52,7 +53,15 @@ class NetworkSpec:
         return network.eval()
 
     def open(self, config: Config) -> Engine:
-        """Open the network on the configured engine; torch is not imported when the cache has it."""
+        """Open the network on the configured engine; torch is not imported when the cache has it.
+
+        Raises `UsageError` for the engine "none".
+        """
+        if config.engine.name == "none":
+            raise UsageError(
+                f"the engine none runs no network, and this needs the {self.name}",
+                hint="choose another --engine, or clean with --masks",
+            )
         from engines import example_inputs, graph_digest, open_engine
         from models.weights import weights_path
 

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 from stream import geometry
 from stream.arrays import f32, u8
 from stream.boxes import Box
-from stream.crops import CROP, Inpaint, invent
+from stream.crops import CROP, Inpaint, invent, spread
 from stream.plate import Paint
-from stream.types import Frame, Image, Motion
+from stream.types import Frame, Image, Mask, Motion
 
 _FADE = 0.2
 
@@ -28,10 +28,11 @@ def complete(
 ) -> tuple[Image, Paint | None]:
     """Invent the `unseen` pixels of a box (all arrays of the box's size) and return what to carry on.
 
-    Fresh paint is mixed with the last frame's, moved with the camera, so that it does not boil. Where seen
-    content replaces paint the change takes five frames.
+    The last frame's paint is moved with the camera and brought to the brightness of what is known around
+    it; only what it does not cover is invented, so it does not boil. Where seen content replaces paint the
+    change takes five frames.
     """
-    carried, strength = _carry(last, frame, motion, box)
+    carried, strength, covered = _carry(last, frame, motion, box)
     fading = (strength > _FADE + 0.01) & (wanted > 0) & (unseen == 0)
     if not unseen.any():
         if not fading.any():
@@ -39,11 +40,14 @@ def complete(
         weight = np.where(fading, strength - np.float32(_FADE), np.float32(0))
         out = _mix(patch, carried, weight)
         return out, Paint(frame.index, box, out, weight)
-    fresh = _invent(frame, patch, unseen, box, inpaint)
-    share = np.float32(0.95 if motion.static else 0.7)
-    keep = np.where((unseen > 0) & (strength > 0), share, np.float32(0))
-    painted = _mix(fresh, carried, keep)
-    out = np.where((unseen > 0)[..., None], painted, patch)
+    kept = (unseen > 0) & (strength > 0.5)
+    out = patch
+    if kept.any():
+        fitted = _fit(carried, patch, (unseen == 0) & covered)
+        out = np.where(kept[..., None], fitted, patch)
+    fresh = np.where(kept, np.uint8(0), unseen)
+    if fresh.any():
+        out = _invent(frame, out, fresh, box, inpaint)
     weight = np.where(fading, strength - np.float32(_FADE), np.float32(0))
     if fading.any():
         out = _mix(out, carried, weight)
@@ -51,17 +55,38 @@ def complete(
     return out, Paint(frame.index, box, out, weight)
 
 
-def _carry(last: Paint | None, frame: Frame, motion: Motion, box: Box) -> tuple[Image, NDArray[np.float32]]:
-    """The last frame's paint and its weight, moved into this frame's box."""
+def _carry(
+    last: Paint | None, frame: Frame, motion: Motion, box: Box
+) -> tuple[Image, NDArray[np.float32], Mask]:
+    """The last frame's box, its paint's weight, and where it reaches, moved into this frame's box."""
     x0, y0, x1, y1 = box
     size = (x1 - x0, y1 - y0)
     if last is None or last.index != frame.index - 1 or motion.cut:
-        return np.zeros((size[1], size[0], 3), np.uint8), np.zeros((size[1], size[0]), np.float32)
+        nothing = np.zeros((size[1], size[0]), np.float32)
+        return np.zeros((size[1], size[0], 3), np.uint8), nothing, nothing > 0
     move = np.eye(3) if motion.static else motion.homographies[0]
     into = geometry.shifting(-x0, -y0) @ move @ geometry.shifting(last.box[0], last.box[1])
-    rgb = cv2.warpPerspective(last.rgb, into, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    # Resampled in every frame, so only a sharp filter keeps the texture.
+    rgb = cv2.warpPerspective(last.rgb, into, size, flags=cv2.INTER_LANCZOS4, borderMode=cv2.BORDER_REPLICATE)
     weight = cv2.warpPerspective(last.weight, into, size, flags=cv2.INTER_LINEAR)
-    return u8(rgb), f32(weight)
+    reach = cv2.warpPerspective(np.ones(last.weight.shape, np.uint8), into, size, flags=cv2.INTER_NEAREST)
+    return u8(rgb), f32(weight), u8(reach) > 0
+
+
+def _fit(carried: Image, patch: Image, known: Mask) -> Image:
+    """Carried paint, halfway brought to the exposure of what is known around it."""
+    height, width = known.shape
+    size = max(1, width // 8), max(1, height // 8)
+    share = f32(cv2.resize(known.astype(np.float32), size, interpolation=cv2.INTER_AREA))
+
+    def around(picture: Image) -> NDArray[np.float32]:
+        blank = np.where(known[..., None], picture, np.uint8(0)).astype(np.float32)
+        total = f32(cv2.resize(blank, size, interpolation=cv2.INTER_AREA)).reshape(*share.shape, 3)
+        return spread(total, share) + np.float32(16)  # in the dark a ratio says little
+
+    gain = np.clip(around(patch) / around(carried), 0.92, 1.08)
+    gain = f32(cv2.resize(gain, (width, height), interpolation=cv2.INTER_LINEAR)) / 2 + np.float32(0.5)
+    return u8(np.clip(carried * gain + np.float32(0.5), 0, 255).astype(np.uint8))
 
 
 def _invent(
@@ -69,7 +94,7 @@ def _invent(
 ) -> Image:
     """Invent the unseen pixels from the frame with what is known of the hole laid in."""
     x0, y0, x1, y1 = box
-    margin = CROP if inpaint is not None else 16
+    margin = CROP
     left, top = max(0, x0 - margin), max(0, y0 - margin)
     right, bottom = min(frame.width, x1 + margin), min(frame.height, y1 + margin)
     around = frame.rgb[top:bottom, left:right].copy()

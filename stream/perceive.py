@@ -52,9 +52,11 @@ def open_networks(config: Config, width: int, height: int, rotation: int = 0) ->
     """Open what perception needs for coded frames of this size; seconds when an engine must be built.
 
     Raises `EngineError` or `WeightsError` of engines and models. A frame of another shape or rotation opens
-    a segmentator of its own when it comes.
+    a segmentator of its own when it comes. The engine "none" opens nothing.
     """
     networks = Networks(config)
+    if config.engine.name == "none":
+        return networks
     for spec in networks_to_build(config, width, height, rotation):
         networks.engine(spec)
     return networks

@@ -207,8 +207,13 @@ class Analysis:
         self._since += 1
         if skip and not look:
             return None
+        able = config.engine.name != "none"
         perception = perceive.perceive(
-            self._networks, frame, look_at_stuff=look, look_at_things=labels is None, config=config
+            self._networks,
+            frame,
+            look_at_stuff=look and able,
+            look_at_things=labels is None and able,
+            config=config,
         )
         if labels is not None:
             perception = perceive.from_labels(labels[0], labels[1], frame, perception)

@@ -22,6 +22,7 @@ from stream.parallax import Parallax, ParallaxState
 from stream.types import Frame, Image, Mask, Motion
 
 if TYPE_CHECKING:
+    from stream.still import Still
     from stream.surround import Difference
 
 Labels = NDArray[np.uint16]
@@ -94,7 +95,8 @@ class Plate:
 
     `look_ahead`: seconds by which observing runs ahead of filling. `trust` in [0, 1]: how far memories from
     long ago can be aligned; low in deep scenes. `paint` and `used` (indices of the frames that served last)
-    are what the fill hands on from frame to frame.
+    are what the fill hands on from frame to frame. `shaded` in [0, 1]: how constantly a shadow has gone with
+    what is removed.
     """
 
     config: PlateConfig
@@ -106,6 +108,8 @@ class Plate:
     paint: Paint | None = None
     used: tuple[int, ...] = ()
     depth: ParallaxState | None = None
+    still: Still | None = None
+    shaded: float = 0.6
     returns: dict[int, Parallax] = field(default_factory=dict)
     covers: dict[tuple[int, frozenset[int]], tuple[NDArray[np.uint8], ...]] = field(default_factory=dict)
     differences: dict[int, Difference] = field(default_factory=dict)

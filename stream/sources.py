@@ -339,8 +339,13 @@ def exposure(
     # Ratios of small whole numbers are coarse: the sums of those that agree with the median are not.
     agree = np.abs(ratios - median) < 0.15 * median
     ratio = (want * agree).sum(0) / np.maximum((have * agree).sum(0), 1).astype(np.float32)
-    # Within half a percent it is as likely noise as exposure, and unchanged pixels are worth more.
-    if memory.view.pose == current.view.pose and np.abs(ratio - 1).max() < 0.005:
-        return 1.0, 1.0, 1.0
+    # Within half a percent it is as likely noise as exposure, and unchanged pixels are worth more. So are
+    # they where as many are just as they were as have changed alike: then things move, not the light.
+    if memory.view.pose == current.view.pose:
+        slack = 0.012 * have + 0.5
+        unchanged = np.mean((np.abs(want.astype(np.float32) - have) <= slack).all(1))
+        alike = np.mean((np.abs(want - have * ratio) <= slack).all(1))
+        if np.abs(ratio - 1).max() < 0.005 or unchanged > max(0.3, 0.85 * alike):
+            return 1.0, 1.0, 1.0
     r, g, b = np.clip(ratio, 0.6, 1.6)
     return float(r), float(g), float(b)

@@ -181,7 +181,21 @@ def differ(memory: Memory, found: Background) -> Difference:
     strange = u8(cv2.morphologyEx(strange, cv2.MORPH_CLOSE, np.ones((3, 3), np.uint8)))
     grey, lit = (cv2.medianBlur(u8(cv2.cvtColor(p, cv2.COLOR_RGB2GRAY)), 3) for p in (picture, background))
     dimmer = u8(cv2.compare(grey, cv2.convertScaleAbs(lit, alpha=0.94), cv2.CMP_LT)) & sure
-    return Difference(strange, _darkness(picture, background, sure, open_ground), u8(dimmer & 1))
+    dark = nothing
+    near = _window(things)
+    if np.count_nonzero(open_ground[near]) >= 200:
+        dark[near] = _darkness(picture[near], background[near], sure[near], open_ground[near])
+    return Difference(strange, dark, u8(dimmer & 1))
+
+
+def _window(things: Bytes) -> tuple[slice, slice]:
+    """Where the shadows of things can be: around their common bounds."""
+    x, y, w, h = cv2.boundingRect(things)
+    margin = round(1.7 * np.sqrt(np.count_nonzero(things))) + 12
+    return (
+        slice(max(0, y - margin), min(things.shape[0], y + h + margin)),
+        slice(max(0, x - margin), min(things.shape[1], x + w + margin)),
+    )
 
 
 def _darkness(picture: Bytes, background: Bytes, sure: Bytes, open_ground: Bytes) -> Bytes:

@@ -158,14 +158,12 @@ def _ballot(
             apart = cv2.bitwise_and(cv2.absdiff(source.grey, usual[0]), usual[1])
             weight = cv2.multiply(weight, cv2.LUT(apart, _UNUSUAL))
         weights.append(f32(cv2.multiply(weight, source.valid, scale=float(nearness), dtype=cv2.CV_32F)))
-    return tally(sources, weights, grey, ring, unit)
+    return tally(sources, weights, unit)
 
 
 def tally(
     sources: Sequence[Source],
     weights: Sequence[Float],
-    grey: NDArray[np.uint8],
-    ring: NDArray[np.uint8],
     unit: float,
 ) -> Ballot:
     """Per pixel: the source with most support around it, and the share of each that agrees with it."""
@@ -182,15 +180,15 @@ def tally(
             like = cv2.LUT(cv2.absdiff(sources[i].grey, sources[j].grey), _LIKE)
             support[i] += cv2.multiply(like, relative[j])
             support[j] += cv2.multiply(like, relative[i])
-    best = np.full(grey.shape, -1.0, np.float32)
-    answer = np.zeros(grey.shape, np.uint8)
+    best = np.full(most.shape, -1.0, np.float32)
+    answer = np.zeros(most.shape, np.uint8)
     for source, backing in zip(sources, support, strict=True):
         smooth = cv2.GaussianBlur(backing, (0, 0), max(0.8, 1.5 * unit))
         better = cv2.bitwise_and(cv2.compare(smooth, best, cv2.CMP_GT), source.valid * np.uint8(255))
         cv2.copyTo(smooth, better, best)
         cv2.copyTo(source.grey, better, answer)
     shares: list[Float] = []
-    total = np.full(grey.shape, 1e-12, np.float32)
+    total = np.full(most.shape, 1e-12, np.float32)
     for source, weight in zip(sources, relative, strict=True):
         mine = cv2.multiply(cv2.LUT(cv2.absdiff(source.grey, answer), _LIKE), weight)
         shares.append(f32(mine))

@@ -30,7 +30,9 @@ def clean(
     fps: Annotated[
         str, typer.Option(help="Frames per second of a folder of images, such as 30000/1001.")
     ] = "25",
-    engine: Annotated[str | None, typer.Option(help="auto, eager, openvino, inductor or tensorrt.")] = None,
+    engine: Annotated[
+        str | None, typer.Option(help="auto, eager, openvino, inductor, tensorrt, or none with --masks.")
+    ] = None,
     start: Annotated[str | None, typer.Option(help="Begin here: seconds, or h:mm:ss.")] = None,
     end: Annotated[str | None, typer.Option(help="Stop here: seconds, or h:mm:ss.")] = None,
     lossless: Annotated[bool, typer.Option("--lossless", help="Encode without loss.")] = False,

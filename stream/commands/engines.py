@@ -40,6 +40,8 @@ def build(
     from configs.schema import load_config
 
     config = load_config(preset, overrides={"engine.name": engine, "engine.precision": precision})
+    if engine == "none":
+        raise UsageError("the engine none has nothing to build", hint="choose another --engine")
     frames = [_size(text) for text in sizes or ["1280x720"]]
 
     from stream.networks import inpainter_spec, networks_to_build

@@ -57,6 +57,8 @@ def explain(
             overrides[key] = given
     settings = load_config(preset, config, overrides)
     judge.check(settings.judge)
+    if settings.engine.name == "none":
+        raise UsageError("the engine none sees nothing to explain", hint="choose another --engine")
     networks = Networks(settings)
     relation = judge.open_relation(settings.judge)
     if input.is_dir():
