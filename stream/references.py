@@ -42,6 +42,9 @@ VIDEO_SUFFIXES = frozenset(
 MOST_PICTURES = 96
 """Pictures kept at most, frames of clips included."""
 
+MOST_BYTES = 192 << 20
+"""Memory for them, compressed, after which no further file is read."""
+
 _COME_AND_GO = ANIMATE | {
     *("bicycle", "car", "motorcycle", "airplane", "bus", "train", "truck", "boat"),
     *("backpack", "umbrella", "handbag", "suitcase"),
@@ -103,8 +106,8 @@ def read_references(files: Sequence[Path], clip: SourceInfo, things: Things | No
     pictures: list[Picture] = []
     for number, file in enumerate(files):
         room = MOST_PICTURES - len(pictures) - (len(files) - number - 1)
-        if len(pictures) >= MOST_PICTURES:
-            refused.append(Use(file.name, 0, False, f"{MOST_PICTURES} pictures are enough"))
+        if len(pictures) >= MOST_PICTURES or sum(each.nbytes for each in pictures) > MOST_BYTES:
+            refused.append(Use(file.name, 0, False, f"the first {len(pictures)} pictures are enough"))
             continue
         try:
             for frame in _frames(file, max(1, min(_PER_CLIP, room))):
