@@ -75,7 +75,7 @@ def recall(
         nothing = np.zeros(frame.rgb.shape[:2], np.uint8)
         noisy = _noisy(same, current)
         last = Still(view.pose, forbidden, frame.index, frame.rgb.copy(), nothing, noisy)
-    elif (frame.index - last.light) % _ASK_AGAIN == 0:
+    elif (since := frame.index - last.light) < _ASK_AGAIN or since % _ASK_AGAIN == 0:
         last = replace(last, noisy=_noisy(same, current))
     kept = last.known[box] & wanted
     last.known[:] = 0
