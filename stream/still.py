@@ -164,7 +164,8 @@ def _noisy(same: list[Memory], current: Memory) -> bool:
 
     It does where noise is independent from frame to frame, not where compression carries it on.
     """
-    before = [m for m in same if m.index < current.index][:6] or same[:6]
+    near = sorted(same, key=lambda m: steps(m.seconds, current.seconds))
+    before = [m for m in near if m.index < current.index][:6] or near[:6]
     if len(before) < 3:
         return True
     step = np.s_[_SAMPLE // 2 :: _SAMPLE, _SAMPLE // 2 :: _SAMPLE]
