@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from configs.schema import Config
-from stream import paint, planes, surround, vote
+from stream import paint, planes, surround, trail, vote
 from stream import still as still_plate
 from stream.arrays import u8
 from stream.boxes import Box, parts
@@ -20,6 +20,7 @@ from stream.plate import Memory, Plate, vote_size
 from stream.types import INVENTED, SEEN, UNTOUCHED, Filled, Frame, Hole, Motion
 
 _SHADED_RATE = 0.1
+_FLAT = 0.5
 
 __all__ = ["Inpaint", "fill"]
 
@@ -94,7 +95,10 @@ def fill(
         if more is not None:
             got = more.origin > 0
             patch[got], origin[got], unseen[got] = more.rgb[got], more.origin[got], 0
-    patch, next_paint = paint.complete(frame, patch, unseen, wanted, hole.box, motion, plate.paint, inpaint)
+    flat = view is None or motion.static or trail.trust(plate, view) >= _FLAT
+    patch, next_paint = paint.complete(
+        frame, patch, unseen, wanted, hole.box, motion, plate.paint, inpaint, flat
+    )
     done = planes.write_back(frame, patch, hole.alpha[y0:y1, x0:x1], hole.box)
     return Filled(done, origin, hole.box, (), (), frame), replace(
         plate, paint=next_paint, used=tuple(sorted(used)), still=still

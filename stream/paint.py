@@ -9,11 +9,12 @@ from numpy.typing import NDArray
 from stream import geometry
 from stream.arrays import f32, u8
 from stream.boxes import Box
-from stream.crops import CROP, Inpaint, invent, spread
+from stream.crops import CROP, Inpaint, invent, sketch, spread
 from stream.plate import Paint
 from stream.types import Frame, Image, Mask, Motion
 
 _FADE = 0.2
+_ANEW = 0.3
 
 
 def complete(
@@ -25,12 +26,14 @@ def complete(
     motion: Motion,
     last: Paint | None,
     inpaint: Inpaint | None,
+    flat: bool,
 ) -> tuple[Image, Paint | None]:
     """Invent the `unseen` pixels of a box (all arrays of the box's size) and return what to carry on.
 
     The last frame's paint is moved with the camera and brought to the brightness of what is known around
-    it; only what it does not cover is invented, so it does not boil. Where seen content replaces paint the
-    change takes five frames.
+    it; only what it does not cover is invented, so it does not boil. In a scene that is not `flat` paint goes
+    astray within a few frames: there it has no texture, which would swim, and is mixed with fresh paint.
+    Where seen content replaces paint the change takes five frames.
     """
     carried, strength, covered = _carry(last, frame, motion, box)
     fading = (strength > _FADE + 0.01) & (wanted > 0) & (unseen == 0)
@@ -47,7 +50,10 @@ def complete(
         out = np.where(kept[..., None], fitted, patch)
     fresh = np.where(kept, np.uint8(0), unseen)
     if fresh.any():
-        out = _invent(frame, out, fresh, box, inpaint)
+        out = _invent(frame, out, fresh, box, inpaint, flat)
+    if not flat and kept.any():
+        anew = _invent(frame, patch, unseen, box, None, flat)
+        out = _mix(out, anew, np.where(kept, np.float32(_ANEW), np.float32(0)))
     weight = np.where(fading, strength - np.float32(_FADE), np.float32(0))
     if fading.any():
         out = _mix(out, carried, weight)
@@ -90,7 +96,7 @@ def _fit(carried: Image, patch: Image, known: Mask) -> Image:
 
 
 def _invent(
-    frame: Frame, patch: Image, unseen: NDArray[np.uint8], box: Box, inpaint: Inpaint | None
+    frame: Frame, patch: Image, unseen: NDArray[np.uint8], box: Box, inpaint: Inpaint | None, flat: bool
 ) -> Image:
     """Invent the unseen pixels from the frame with what is known of the hole laid in."""
     x0, y0, x1, y1 = box
@@ -101,7 +107,8 @@ def _invent(
     around[y0 - top : y1 - top, x0 - left : x1 - left] = patch
     pad = y0 - top, bottom - y1, x0 - left, right - x1
     missing = u8(cv2.copyMakeBorder(unseen, *pad, cv2.BORDER_CONSTANT, value=0))
-    return invent(around, missing, inpaint)[y0 - top : y1 - top, x0 - left : x1 - left]
+    how = invent if flat else sketch
+    return how(around, missing, inpaint)[y0 - top : y1 - top, x0 - left : x1 - left]
 
 
 def _mix(base: Image, other: Image, weight: NDArray[np.float32]) -> Image:

@@ -32,7 +32,7 @@ _FLAT = 0.9
 
 _DOUBT = 5.0
 _FOLLOWED_COST = 3.0
-_FOLLOWED = 24
+_FOLLOWED = 12
 _FLOOR = 1e-30
 _LIKE = np.exp(-np.square(np.arange(256)) / (2 * _AGREE * _AGREE)).astype(np.float32)
 
