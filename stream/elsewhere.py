@@ -119,7 +119,7 @@ class Elsewhere:
             before = len(self._aligned)
             lacking = self._lacking(question)
             if lacking:
-                self._search(question)
+                self._search(question, plate)
             vain = lacking and len(self._aligned) == before
             self._wait = min(2 * self._wait, _LONGEST_WAIT) if vain else _SOON
             self._next = question.seconds + (self._wait if vain else _CHECK)
@@ -156,8 +156,10 @@ class Elsewhere:
             left &= ~shows(each, question)
         return len(self._aligned) < _MOST and float(left.mean()) > 0.05
 
-    def _search(self, question: Question) -> None:
+    def _search(self, question: Question, plate: Plate) -> None:
         """Look for pictures that show what is missing and lay them over the frame."""
+        # What the plate still remembers it has been asked about, and knows better.
+        asked = {each.index for each in plate.memories}
         times = np.zeros(len(question.samples), np.int64)
         for each in self._aligned:
             times += shows(each, question)
@@ -171,9 +173,11 @@ class Elsewhere:
                     break
                 picture = pool[k]
                 guess = _guess(picture, known)
-                if any(each.picture is picture for each in self._aligned) or (
-                    guess is not None and not _may_show(picture, guess, question, times < _ENOUGH)
-                ):
+                if any(each.picture is picture for each in self._aligned):
+                    continue
+                if picture.view is not None and picture.view.index in asked:
+                    continue
+                if guess is not None and not _may_show(picture, guess, question, times < _ENOUGH):
                     continue
                 tries += 1
                 fit = align.match(picture.features, question.features, *question.size)

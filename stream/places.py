@@ -63,7 +63,8 @@ class Picture:
     def covered(self, forbidden: Collection[int]) -> Bytes:
         """1 where the place is hidden by a forbidden track or for everyone, grown; at the labels' size."""
         labels = np.asarray(cv2.imdecode(self.labels, cv2.IMREAD_UNCHANGED), np.uint16)
-        return grown(select(labels, {*forbidden, EVERYONE}))
+        # Wider than in the plate, where what a thing drags along (feet, shadows) can be told by other frames.
+        return grown(grown(grown(select(labels, {*forbidden, EVERYONE}))))
 
 
 EVERYONE = 65535
@@ -86,6 +87,8 @@ def keep(
         small = cv2.resize(rgb, vote_size(width, height), interpolation=cv2.INTER_AREA)
         grey = u8(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY))
     found = describe_place(grey, labels, (width, height))
+    # Grown too, so that a picture is not looked at in vain.
+    wide = cv2.dilate(labels, np.ones((3, 3), np.uint8), iterations=max(1, labels.shape[1] // (2 * _COARSE)))
     coarse_size = min(_COARSE, labels.shape[1]), max(1, round(_COARSE * labels.shape[0] / labels.shape[1]))
     return Picture(
         file=file,
@@ -93,7 +96,7 @@ def keep(
         size=(width, height),
         jpeg=u8(cv2.imencode(".jpg", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), _JPEG)[1]),
         labels=u8(cv2.imencode(".png", labels)[1]),
-        coarse=np.asarray(cv2.resize(labels, coarse_size, interpolation=cv2.INTER_NEAREST), np.uint16),
+        coarse=np.asarray(cv2.resize(wide, coarse_size, interpolation=cv2.INTER_NEAREST), np.uint16),
         features=found,
         words=bag(found, load_words()),
         shot=shot,

@@ -209,6 +209,21 @@ def test_who_stood_there_then_is_not_put_back() -> None:
     assert np.abs(inside - (250, 250, 0)).max(axis=2).min() > 40
 
 
+def test_what_a_mask_leaves_over_in_the_frame_itself_is_not_put_back() -> None:
+    # A picture alone: its thing is a little larger than its label. Nothing else has been seen.
+    mask, labels = in_the_way(), NOBODY.copy()
+    labels[32:58, 67:90] = 5
+    shown = hidden(photograph(11), mask)
+    moved, _ = motion.step(motion.initial(), frame(shown, 0), mask)
+    config = load_config("tourist")
+    known = plate.observe(plate.initial(config.plate), frame(shown, 0), moved, labels)
+    elsewhere = Elsewhere(64 << 20)
+    elsewhere.observe(known.memories[-1], 0)
+    wanted = hole.from_mask(mask)
+    filled, _ = fill.fill(frame(shown, 0), wanted, known, moved, {5}, None, config, elsewhere, 0)
+    assert not np.any(filled.origin == SEEN)
+
+
 @pytest.mark.parametrize("size", [(97, 61), (64, 48), (33, 21)])
 def test_tiny_pictures_are_no_problem(size: tuple[int, int]) -> None:
     shown = texture(*size, 3)
