@@ -69,7 +69,7 @@ def fill(
     view = plate.view(frame.index)
     still = None
     if view is not None:
-        resting = still_plate.recall(plate.still, plate, view, frame, wanted, (x0, y0), ids)
+        resting = still_plate.recall(plate.still, plate, view, frame, wanted, (x0, y0), ids, scene)
         if resting is not None:
             colours, seen, still = resting
             patch[seen > 0] = colours[seen > 0]

@@ -11,6 +11,7 @@ from stream.arrays import Bytes, f32
 from stream.covers import blocked
 from stream.plate import Memory, Plate, View
 from stream.sources import exposure, steps
+from stream.surround import Background
 from stream.types import Frame, Image
 
 _SIGHTINGS = 12
@@ -47,6 +48,7 @@ def recall(
     wanted: Bytes,
     origin: tuple[int, int],
     forbidden: frozenset[int],
+    scene: Background | None = None,
 ) -> tuple[Image, Bytes, Still] | None:
     """Know what is behind the `wanted` pixels (uint8 0 or 1 in a box at `origin`) of a frame.
 
@@ -82,7 +84,7 @@ def recall(
     last.known[box] = kept
     ys, xs = np.nonzero(wanted & (1 - kept))
     if len(ys):
-        found, known = _look_up(last, plate, same, current, light, frame, ys + y0, xs + x0)
+        found, known = _look_up(last, plate, same, current, light, frame, ys + y0, xs + x0, scene)
         last.rgb[ys + y0, xs + x0] = found
         last.known[ys + y0, xs + x0] = known
     return _lit(last.rgb[box], gain), last.known[box] & wanted, last
@@ -104,6 +106,7 @@ def _look_up(
     frame: Frame,
     ys: NDArray[np.intp],
     xs: NDArray[np.intp],
+    scene: Background | None,
 ) -> tuple[Image, Bytes]:
     """The colours (N, 3), in one frame's light, that the frames nearest in time agree on at N pixels.
 
@@ -134,9 +137,17 @@ def _look_up(
         return frame.rgb[ys, xs], np.zeros(len(ys), np.uint8)
     rgb = np.stack(colours)  # (K, N, 3)
     weight = np.stack(seen) * np.array(weights, np.float32)[:, None]
+    if scene is not None and scene.calm:
+        # What contradicts the background as other times show it is what a mask left out.
+        rows = ys * scene.rgb.shape[0] // frame.height
+        columns = xs * scene.rgb.shape[1] // frame.width
+        apart = np.abs(_grey(rgb) - _grey(scene.rgb[rows, columns])) * scene.sure[rows, columns]
+        weight *= 0.02 + 0.98 * np.exp(-np.square(apart / 20.0))
     best = _consensus(rgb, weight)
     if still.noisy:
-        share = (weight > 0) * np.exp(-np.square(_grey(rgb) - _grey(best)) / (2 * _AGREE * _AGREE))
+        share = (weight > 0.02 * weight.max(0)) * np.exp(
+            -np.square(_grey(rgb) - _grey(best)) / (2 * _AGREE * _AGREE)
+        )
         mean = (rgb * share[..., None]).sum(0) / np.maximum(share.sum(0), 1e-6)[:, None]
         best = np.where(sightings[:, None] > 0, np.clip(mean + 0.5, 0, 255), best).astype(np.uint8)
     return best, (sightings > 0).astype(np.uint8)
