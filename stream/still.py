@@ -15,10 +15,13 @@ from stream.surround import Background
 from stream.types import Frame, Image
 
 _SIGHTINGS = 12
+_RESTED = 10
+"""Frames of one view from which a camera rests; a hand that turns round holds still for a few."""
+
 _LOOKED_AT = 48
 _ASK_AGAIN = 12
 _AGREE = 14.0
-_DRIFT = 0.06
+_DRIFT = 0.03
 _UNSETTLED = 0.6
 _SAMPLE = 7
 
@@ -58,7 +61,7 @@ def recall(
     """
     current = plate.memory(frame.index)
     same = [m for m in plate.memories if m.view.pose == view.pose and m.index != frame.index]
-    if current is None or len(same) < 3:
+    if current is None or len(same) < _RESTED:
         return None
     y0, x0 = origin[1], origin[0]
     box = np.s_[y0 : y0 + wanted.shape[0], x0 : x0 + wanted.shape[1]]
@@ -116,7 +119,8 @@ def _look_up(
     forbidden, unlit = still.forbidden, (1.0, 1.0, 1.0)
     # Asked of each frame this would cost more than all the rest.
     steady = all(
-        exposure(plate, m, light, frame, np.eye(3), forbidden) == unlit for m in same[-1 :: -(len(same) // 2)]
+        exposure(plate, m, light, frame, np.eye(3), forbidden) == unlit
+        for m in same[:: max(1, len(same) // 6)]
     )
     sightings = np.zeros(len(ys), np.uint8)
     colours, seen, weights = [], [], []

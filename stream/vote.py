@@ -27,7 +27,7 @@ _AGREE = 14.0
 _DEEP = 0.3
 """Trust below which no homography serves: only followed pixels do."""
 
-_FLAT = 0.9
+_FLAT = 0.8
 """Trust from which homographies alone serve: they are exact where the scene is flat."""
 
 _DOUBT = 5.0
