@@ -21,6 +21,7 @@ from stream.types import INVENTED, SEEN, UNTOUCHED, Filled, Frame, Hole, Motion
 
 _SHADED_RATE = 0.1
 _FLAT = 0.5
+"""Trust from which paint can be carried along, so that its texture does not swim."""
 
 __all__ = ["Inpaint", "fill"]
 

@@ -237,12 +237,11 @@ def _robust_fit(x: NDArray[np.float32], y: NDArray[np.float32]) -> NDArray[np.fl
     return fit.astype(np.float32)
 
 
-_DIS = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-
-
 def _flow(picture: Bytes, before: Bytes, start: Float) -> Float:
     """Dense inverse search flow (Kroeger et al., ECCV 2016) from `picture` to `before`."""
-    return f32(_DIS.calc(picture, before, start.copy()))
+    # One for each call: it keeps buffers, and two cleaners may run in two threads.
+    dense = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    return f32(dense.calc(picture, before, start.copy()))
 
 
 def _smooth(grey: Bytes, hidden: Bytes) -> Bytes:

@@ -30,6 +30,8 @@ Labels = NDArray[np.uint16]
 
 _VIEWS = 1200
 _FLAT = 0.98
+"""Trust from which dense motion is not even measured."""
+
 _UNTOLD = 12
 
 
@@ -91,12 +93,14 @@ class Paint:
 
 @dataclass(frozen=True)
 class Plate:
-    """What has been seen in a shot. `observe` gives the next one; the two caches alone are shared and change.
+    """What has been seen in a shot. `observe` gives the next one.
 
-    `look_ahead`: seconds by which observing runs ahead of filling. `trust` in [0, 1]: how far memories from
-    long ago can be aligned; low in deep scenes. `paint` and `used` (indices of the frames that served last)
-    are what the fill hands on from frame to frame. `shaded` in [0, 1]: how constantly a shadow has gone with
-    what is removed.
+    `covers`, `differences`, `returns` and `still` alone are shared and change. `look_ahead`: seconds by which
+    observing runs ahead of filling. `trust` in [0, 1]: how far memories from long ago can be aligned; low in
+    deep scenes. `paint` and `used` (indices of the frames that served last) are what the fill hands on from
+    frame to frame. `shaded` in [0, 1]: how constantly a shadow has gone with what is removed. `depth`: the
+    last frame of the dense motion; `returns`: the same carried back from later frames, by index; `still`:
+    what is behind while the camera rests.
     """
 
     config: PlateConfig
@@ -192,7 +196,7 @@ def _with_parallax(
     masked: NDArray[np.uint8] | None,
     frame: Frame,
 ) -> tuple[View, ParallaxState | None]:
-    """The view with its dense motion; at rest there is none, and what is known of depth stays known."""
+    """The view with its dense motion, and what must be known of it for the next frame."""
     hidden = shrunk(labels > 0, grey.shape)
     if masked is not None:
         hidden |= shrunk(masked > 0, grey.shape)
@@ -203,8 +207,6 @@ def _with_parallax(
         return replace(view, parallax=first), depth
     to_reduced = scale_to(grey.shape, frame.width, frame.height)
     move = to_reduced @ view.motion.homographies[0] @ geometry.inverse(to_reduced)
-    if view.motion.static:
-        move = np.eye(3)
     found, depth = parallax.step(last, grey, hidden, move)
     return replace(view, parallax=found), depth
 

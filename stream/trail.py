@@ -93,5 +93,7 @@ def look_back(plate: Plate, view: View) -> None:
 
 def trust(plate: Plate, view: View) -> float:
     """How far homographies explain the motion of the frames that may serve `view`, in [0, 1]."""
-    around = (plate.view(k) for k in range(view.index - 8, view.index + _STEPS))
+    first = max(view.index - 8, plate.views[0].index)
+    last = min(view.index + _STEPS, plate.views[-1].index + 1)
+    around = (plate.view(k) for k in range(first, last))
     return trust_of(min((v.motion.confidence for v in around if v is not None), default=1.0))
