@@ -9,6 +9,7 @@ import numpy as np
 
 from stream import surround
 from stream.arrays import Bytes, u8
+from stream.background import fit
 from stream.plate import Labels, Memory, Plate
 
 _SHADED = 40
@@ -43,11 +44,11 @@ def _covers(plate: Plate, memory: Memory, forbidden: frozenset[int]) -> tuple[By
         more = drags.parts | (drags.shadow > _SHADED)
         if more.any():
             shape = cover.shape
-            cover = cover | grown(surround.fit(more, shape))
+            cover = cover | grown(fit(more, shape))
         small = memory.small
         away = cv2.resize(cover * np.uint8(255), small.shape[1::-1], interpolation=cv2.INTER_AREA) == 0
         away &= cv2.inRange(small, (13, 13, 13), (244, 244, 244)) > 0
-        reduced = surround.fit(cover, memory.grey.shape)
+        reduced = fit(cover, memory.grey.shape)
         known = plate.covers[key] = cover, away.astype(np.uint8), reduced
     return known
 

@@ -12,6 +12,7 @@ from configs.schema import Config
 from stream import paint, planes, surround, trail, vote
 from stream import still as still_plate
 from stream.arrays import u8
+from stream.background import background
 from stream.boxes import Box, parts
 from stream.crops import Inpaint
 from stream.elsewhere import Elsewhere
@@ -49,7 +50,7 @@ def fill(
         return Filled(frame, empty, None, (), (), frame), replace(plate, paint=None)
     ids = frozenset(forbidden) | frozenset(hole.tracks)
     memory = plate.memory(frame.index)
-    scene = None if memory is None else surround.background(plate, memory)
+    scene = None if memory is None else background(plate, memory)
     if memory is not None and scene is not None:
         # Known better now than when this frame was first asked to be a source: more has been seen since.
         plate.differences[memory.index] = surround.differ(memory, scene)

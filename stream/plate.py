@@ -22,6 +22,7 @@ from stream.parallax import Parallax, ParallaxState
 from stream.types import Frame, Image, Mask, Motion
 
 if TYPE_CHECKING:
+    from stream.background import Background
     from stream.still import Still
     from stream.surround import Difference
 
@@ -95,9 +96,9 @@ class Paint:
 class Plate:
     """What has been seen in a shot. `observe` gives the next one.
 
-    `covers`, `differences`, `returns` and `still` alone are shared and change. `look_ahead`: seconds by which
-    observing runs ahead of filling. `trust` in [0, 1]: how far memories from long ago can be aligned; low in
-    deep scenes. `paint` and `used` (indices of the frames that served last) are what the fill hands on from
+    The dictionaries and `still` alone are shared and change. `look_ahead`: seconds by which observing runs
+    ahead of filling. `trust` in [0, 1]: how far memories from long ago can be aligned; low in deep scenes.
+    `paint` and `used` (indices of the frames that served last) are what the fill hands on from
     frame to frame. `shaded` in [0, 1]: how constantly a shadow has gone with what is removed. `depth`: the
     last frame of the dense motion; `returns`: the same carried back from later frames, by index; `still`:
     what is behind while the camera rests.
@@ -117,6 +118,7 @@ class Plate:
     returns: dict[int, Parallax] = field(default_factory=dict)
     covers: dict[tuple[int, frozenset[int]], tuple[NDArray[np.uint8], ...]] = field(default_factory=dict)
     differences: dict[int, Difference] = field(default_factory=dict)
+    backgrounds: dict[int, Background] = field(default_factory=dict)
 
     def view(self, index: int) -> View | None:
         """How the camera stood in frame `index`, None when it was not observed in this shot."""
@@ -175,8 +177,9 @@ def observe(plate: Plate, frame: Frame, motion: Motion, labels: Labels, mask: Ma
     kept = {m.index for m in memories}
     for key in [k for k in plate.covers if k[0] not in kept]:
         del plate.covers[key]
-    for index in [k for k in plate.differences if k not in kept]:
-        del plate.differences[index]
+    for known in (plate.differences, plate.backgrounds):
+        for index in [k for k in known if k not in kept]:
+            del known[index]
     views = _forget_parallax((*plate.views, view)[-_VIEWS:], memories, plate)
     return replace(plate, memories=memories, views=views, trust=trust, depth=depth)
 

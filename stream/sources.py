@@ -223,7 +223,7 @@ def show(
     )
     if memory.view.pose == view.pose:
         return memory.rgb[y0:y1, x0:x1], u8(np.uint8(1) - covered)
-    rgb = cv2.warpPerspective(memory.rgb, into, size, flags=cv2.INTER_LANCZOS4)
+    rgb = cv2.warpPerspective(memory.rgb, into, size, flags=cv2.INTER_CUBIC)
     return u8(rgb), u8(cv2.bitwise_and(inside_of(into, size, frame), np.uint8(1) - covered))
 
 

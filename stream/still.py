@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream.arrays import Bytes, f32
+from stream.background import Background
 from stream.covers import blocked
 from stream.plate import Memory, Plate, View
 from stream.sources import exposure, steps
-from stream.surround import Background
 from stream.types import Frame, Image
 
 _SIGHTINGS = 12

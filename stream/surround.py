@@ -12,24 +12,9 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from stream import geometry
-from stream.arrays import Bytes, Float, f32, u8
-from stream.plate import Memory, Plate, relate, scale_to
-
-_FAR = (10, 14, 19, 25, 32, 40, 50, 64, 80, 100, 130, 160)
-_SOURCES = 6
-_LIKE = np.exp(-np.square(np.arange(256)) / (2 * 12.0 * 12.0)).astype(np.float32)
-
-
-@dataclass(frozen=True, slots=True)
-class Background:
-    """The scene without things at one frame: uint8 RGB at the size at which sources are compared, and where
-    enough other frames agree on it (uint8 0 or 1). `calm`: they agree nearly everywhere, so that what differs
-    is a thing and not the way this scene is (a crowd, waves, leaves)."""
-
-    rgb: Bytes
-    sure: Bytes
-    calm: bool
+from stream.arrays import Bytes, u8
+from stream.background import Background, background, fit, grown, things
+from stream.plate import Memory, Plate
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,14 +61,14 @@ def attached(difference: Difference, core: Bytes, others: Bytes) -> Attached:
     core, others = fit(core, shape), fit(others, shape)
     parts = np.zeros(shape, np.uint8)
     if core.any() and difference.strange.any():
-        seeds = _grown(core, 3 * unit)
+        seeds = grown(core, 3 * unit)
         free = u8((1 - seeds) & (1 - others))
         area = int(np.count_nonzero(core))
-        reach = _grown(core, max(4.0, 0.45 * np.sqrt(area)))
+        reach = grown(core, max(4.0, 0.45 * np.sqrt(area)))
         found = _touching(difference.strange & free & reach, seeds)
         if found.any() and np.count_nonzero(found) <= 0.6 * area + 20:
             parts = u8(
-                found | (difference.strange & seeds & (1 - core) & (1 - others) & _grown(found, 5 * unit))
+                found | (difference.strange & seeds & (1 - core) & (1 - others) & grown(found, 5 * unit))
             )
     return Attached(parts, shadow(difference, core, parts, others))
 
@@ -99,12 +84,12 @@ def shadow(difference: Difference, core: Bytes, parts: Bytes, others: Bytes) -> 
     nothing = np.zeros(shape, np.uint8)
     if not core.any() or not difference.dark.any():
         return nothing
-    seeds = _grown(core, 3 * unit)
+    seeds = grown(core, 3 * unit)
     free = u8((1 - seeds) & (1 - others))
     area = int(np.count_nonzero(core))
-    both = _grown(seeds | parts, 1.0)
-    wide = _grown(core, max(6.0, 1.6 * np.sqrt(area)))
-    feet = both & u8(_grown(_feet(core), 4 * unit) | parts)
+    both = grown(seeds | parts, 1.0)
+    wide = grown(core, max(6.0, 1.6 * np.sqrt(area)))
+    feet = both & u8(grown(_feet(core), 4 * unit) | parts)
     shade = _touching((difference.dark > 60).astype(np.uint8) & free & wide, feet)
     if np.count_nonzero(shade) > 2.0 * area + 40:
         return nothing
@@ -122,7 +107,7 @@ def shadow(difference: Difference, core: Bytes, parts: Bytes, others: Bytes) -> 
         & (1 - others)
         & difference.dimmer
     )
-    near = _grown(shade, 3 * unit) & (1 - others)
+    near = grown(shade, 3 * unit) & (1 - others)
     return u8(cv2.max(difference.dark * near, amid * np.uint8(255)))
 
 
@@ -161,15 +146,13 @@ def differ(memory: Memory, found: Background) -> Difference:
     shape = memory.half.shape[:2]
     nothing = np.zeros(shape, np.uint8)
     empty = Difference(nothing, nothing, nothing)
-    background, sure = found.rgb, found.sure
+    scene, sure = found.rgb, found.sure
     picture = memory.half
-    things = fit((memory.labels > 0).astype(np.uint8), shape)
-    if memory.masked is not None:
-        things |= fit(memory.masked, shape)
-    open_ground = (sure > 0) & (_grown(things, 6 * shape[0] / 180) == 0)
+    covered = things(memory, shape)
+    open_ground = (sure > 0) & (grown(covered, 6 * shape[0] / 180) == 0)
     if not found.calm or np.count_nonzero(open_ground) < 200:
         return empty
-    low, high = cv2.erode(background, np.ones((3, 3))), cv2.dilate(background, np.ones((3, 3)))
+    low, high = cv2.erode(scene, np.ones((3, 3))), cv2.dilate(scene, np.ones((3, 3)))
     apart = cv2.max(cv2.subtract(picture, high), cv2.subtract(low, picture))
     r, g, b = cv2.split(apart)
     most = cv2.max(cv2.max(r, g), b)
@@ -179,12 +162,12 @@ def differ(memory: Memory, found: Background) -> Difference:
         return empty
     strange = u8((cv2.GaussianBlur(most, (0, 0), 0.8) > max(16.0, 2.0 * usual + 6)).astype(np.uint8) & sure)
     strange = u8(cv2.morphologyEx(strange, cv2.MORPH_CLOSE, np.ones((3, 3), np.uint8)))
-    grey, lit = (cv2.medianBlur(u8(cv2.cvtColor(p, cv2.COLOR_RGB2GRAY)), 3) for p in (picture, background))
+    grey, lit = (cv2.medianBlur(u8(cv2.cvtColor(p, cv2.COLOR_RGB2GRAY)), 3) for p in (picture, scene))
     dimmer = u8(cv2.compare(grey, cv2.convertScaleAbs(lit, alpha=0.94), cv2.CMP_LT)) & sure
     dark = nothing
-    near = _window(things)
+    near = _window(covered)
     if np.count_nonzero(open_ground[near]) >= 200:
-        dark[near] = _darkness(picture[near], background[near], sure[near], open_ground[near])
+        dark[near] = _darkness(picture[near], scene[near], sure[near], open_ground[near])
     return Difference(strange, dark, u8(dimmer & 1))
 
 
@@ -221,117 +204,12 @@ def _darkness(picture: Bytes, background: Bytes, sure: Bytes, open_ground: Bytes
     return np.where(same, soft * 255, 0).astype(np.uint8)
 
 
-def background(plate: Plate, memory: Memory) -> Background | None:
-    """The scene as frames show it that are far enough away in time for things to have gone on.
-
-    None when too few are known or the scene is too deep to align them.
-    """
-    chosen = _distant(plate, memory)
-    if len(chosen) < 3:
-        return None
-    shape = memory.half.shape[:2]
-    size = shape[1], shape[0]
-    height, width = memory.rgb.shape[:2]
-    to_half = scale_to(shape, width, height)
-    pictures, weights = [], []
-    for other in chosen:
-        hidden = _grown(_things(other, shape), 2.0)
-        if other.view.pose == memory.view.pose:
-            picture, clear = other.half, u8(1 - hidden)
-        else:
-            into = to_half @ relate(other.view, memory.view, direct=False) @ geometry.inverse(to_half)
-            if not geometry.plausible(into, *size, most=0.8):
-                continue
-            picture = u8(cv2.warpPerspective(other.half, into, size, flags=cv2.INTER_LINEAR))
-            clear = u8(cv2.warpPerspective(1 - hidden, into, size, flags=cv2.INTER_NEAREST))
-        pictures.append(_exposed(picture, clear, memory, shape))
-        weights.append(clear)
-    if len(pictures) < 3:
-        return None
-    greys = [u8(cv2.cvtColor(p, cv2.COLOR_RGB2GRAY)) for p in pictures]
-    support: list[Float] = [w.astype(np.float32) for w in weights]
-    for i in range(len(greys)):
-        for j in range(i + 1, len(greys)):
-            like = f32(cv2.LUT(cv2.absdiff(greys[i], greys[j]), _LIKE))
-            support[i] += like * weights[j]
-            support[j] += like * weights[i]
-    best, answer = np.zeros(shape, np.float32), pictures[0].copy()
-    count = np.zeros(shape, np.uint8)
-    for picture, weight, backing in zip(pictures, weights, support, strict=True):
-        backing *= weight
-        better = cv2.compare(backing, best, cv2.CMP_GT)
-        cv2.copyTo(backing, better, best)
-        cv2.copyTo(picture, better, answer)
-        count += weight
-    sure = ((count >= 3) & (best > 0.6 * count)).astype(np.uint8)
-    asked = np.count_nonzero(count >= 3)
-    calm = bool(np.count_nonzero(sure) > 0.93 * asked and asked > 0.5 * count.size)
-    return Background(answer, sure, calm)
-
-
-def _distant(plate: Plate, memory: Memory) -> list[Memory]:
-    """Memories at least ten frames away on both sides, those seen from the same place first."""
-    same = [m for m in plate.memories if m.view.pose == memory.view.pose]
-    pool = same if len(same) >= 16 else list(plate.memories)
-    if pool is not same and plate.trust < 0.3:
-        return []
-    indices = np.array([m.index for m in pool])
-    chosen: dict[int, Memory] = {}
-    for offset in _FAR:
-        for sign in (-1, 1):
-            apart = np.abs(indices - (memory.index + sign * offset))
-            nearest = int(np.argmin(apart))
-            if apart[nearest] <= max(2, offset // 5):
-                chosen[nearest] = pool[nearest]
-        if len(chosen) >= _SOURCES:
-            break
-    return list(chosen.values())[:_SOURCES]
-
-
-def _exposed(picture: Bytes, clear: Bytes, memory: Memory, shape: tuple[int, ...]) -> Bytes:
-    """A picture at the exposure of `memory`, by the means of what both see of the background."""
-    both = u8(clear & (1 - _things(memory, shape)))
-    if np.count_nonzero(both) < 200:
-        return picture
-    have, want = cv2.mean(picture, both)[:3], cv2.mean(memory.half, both)[:3]
-    gains = [min(1.6, max(0.6, w / max(h, 1.0))) for h, w in zip(have, want, strict=True)]
-    if max(abs(g - 1) for g in gains) < 0.01:
-        return picture
-    return u8(
-        cv2.convertScaleAbs(cv2.transform(picture.astype(np.float32), np.diag(gains).astype(np.float32)))
-    )
-
-
-def _things(memory: Memory, shape: tuple[int, ...]) -> Bytes:
-    things = fit((memory.labels > 0).astype(np.uint8), shape)
-    if memory.masked is not None:
-        things = things | fit(memory.masked, shape)
-    return things
-
-
-def fit(mask: Bytes, shape: tuple[int, ...]) -> Bytes:
-    """A 0/1 mask at another size, 1 wherever any of it was."""
-    if mask.shape == shape[:2]:
-        return mask
-    how = cv2.INTER_AREA if mask.shape[0] > shape[0] else cv2.INTER_LINEAR
-    return u8(
-        (np.asarray(cv2.resize(mask * np.uint8(255), shape[1::-1], interpolation=how)) > 60).astype(np.uint8)
-    )
-
-
-def _grown(mask: Bytes, reach: float) -> Bytes:
-    r = max(1, round(reach))
-    if r <= 6:
-        return u8(cv2.dilate(mask, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * r + 1, 2 * r + 1))))
-    return (cv2.distanceTransform(u8(1 - mask), cv2.DIST_L2, 3) <= r).astype(np.uint8)
-
-
 def _touching(candidates: Bytes, seeds: Bytes) -> Bytes:
     """The pieces of `candidates` that touch `seeds`, specks apart."""
     kernel = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
     opened = u8(cv2.morphologyEx(candidates, cv2.MORPH_OPEN, kernel))
     # Opening eats a pixel at the seam between candidates and seeds.
-    count, labels = cv2.connectedComponents(opened | _grown(seeds, 2), connectivity=8)
+    count, labels = cv2.connectedComponents(opened | grown(seeds, 2), connectivity=8)
     if count <= 1:
         return np.zeros_like(candidates)
     keep = np.zeros(count, np.uint8)

@@ -1,0 +1,173 @@
+"""The scene without things, as frames show it that are far enough away in time for things to have gone on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from stream import geometry
+from stream.arrays import Bytes, Float, f32, u8
+from stream.plate import Memory, Plate, relate, scale_to
+
+_FAR = (10, 14, 19, 25, 32, 40, 50, 64, 80, 100, 130, 160)
+_SOURCES = 6
+_FRESH = 8
+"""Frames for which a background serves before it is made anew."""
+
+_LIKE = np.exp(-np.square(np.arange(256)) / (2 * 12.0 * 12.0)).astype(np.float32)
+
+
+@dataclass(frozen=True, slots=True)
+class Background:
+    """The scene without things at one frame: uint8 RGB at the size at which sources are compared, and where
+    enough other frames agree on it (uint8 0 or 1). `calm`: they agree nearly everywhere, so that what differs
+    is a thing and not the way this scene is (a crowd, waves, leaves). `whole`: there were frames enough, so
+    that it would not be found better a moment later."""
+
+    rgb: Bytes
+    sure: Bytes
+    calm: bool
+    whole: bool
+
+
+def background(plate: Plate, memory: Memory) -> Background | None:
+    """The scene at a remembered frame; None when too few frames are known or it is too deep to align them.
+
+    Made anew every few frames and otherwise moved with the camera.
+    """
+    last = min(plate.backgrounds, key=lambda index: abs(index - memory.index), default=None)
+    there = None if last is None else plate.memory(last)
+    if last is not None and there is not None and abs(last - memory.index) < _FRESH:
+        known = plate.backgrounds[last]
+        if known.whole and (moved := _moved(known, there, memory, plate)) is not None:
+            return moved
+    found = _find(plate, memory)
+    if found is not None:
+        plate.backgrounds[memory.index] = found
+    return found
+
+
+def _moved(known: Background, there: Memory, memory: Memory, plate: Plate) -> Background | None:
+    """A background found at another frame, brought to this one."""
+    if there.view.pose == memory.view.pose:
+        picture, sure = known.rgb, known.sure
+    elif plate.trust < 0.3 or (into := _into(there, memory)) is None:
+        return None
+    else:
+        size = known.sure.shape[1], known.sure.shape[0]
+        picture = u8(cv2.warpPerspective(known.rgb, into, size, flags=cv2.INTER_CUBIC))
+        sure = u8(cv2.warpPerspective(known.sure, into, size, flags=cv2.INTER_NEAREST))
+    if there is not memory:
+        picture = _exposed(picture, sure, memory, sure.shape)
+    return Background(picture, sure, known.calm, known.whole)
+
+
+def _into(other: Memory, memory: Memory) -> geometry.Homography | None:
+    """The map from another frame to this one at the size at which sources are compared."""
+    shape = memory.half.shape
+    to_half = scale_to(shape, memory.rgb.shape[1], memory.rgb.shape[0])
+    into = to_half @ relate(other.view, memory.view, direct=False) @ geometry.inverse(to_half)
+    return into if geometry.plausible(into, shape[1], shape[0], most=0.8) else None
+
+
+def _find(plate: Plate, memory: Memory) -> Background | None:
+    chosen = _distant(plate, memory)
+    if len(chosen) < 3:
+        return None
+    shape = memory.half.shape[:2]
+    size = shape[1], shape[0]
+    pictures, weights = [], []
+    for other in chosen:
+        clear = u8(1 - grown(things(other, shape), 2.0))
+        if other.view.pose == memory.view.pose:
+            picture = other.half
+        elif (into := _into(other, memory)) is None:
+            continue
+        else:
+            picture = u8(cv2.warpPerspective(other.half, into, size, flags=cv2.INTER_LINEAR))
+            clear = u8(cv2.warpPerspective(clear, into, size, flags=cv2.INTER_NEAREST))
+        pictures.append(_exposed(picture, clear, memory, shape))
+        weights.append(clear)
+    if len(pictures) < 3:
+        return None
+    greys = [u8(cv2.cvtColor(p, cv2.COLOR_RGB2GRAY)) for p in pictures]
+    support: list[Float] = [w.astype(np.float32) for w in weights]
+    for i in range(len(greys)):
+        for j in range(i + 1, len(greys)):
+            like = f32(cv2.LUT(cv2.absdiff(greys[i], greys[j]), _LIKE))
+            support[i] += like * weights[j]
+            support[j] += like * weights[i]
+    best, answer = np.zeros(shape, np.float32), pictures[0].copy()
+    count = np.zeros(shape, np.uint8)
+    for picture, weight, backing in zip(pictures, weights, support, strict=True):
+        backing *= weight
+        better = cv2.compare(backing, best, cv2.CMP_GT)
+        cv2.copyTo(backing, better, best)
+        cv2.copyTo(picture, better, answer)
+        count += weight
+    sure = ((count >= 3) & (best > 0.6 * count)).astype(np.uint8)
+    asked = np.count_nonzero(count >= 3)
+    calm = bool(np.count_nonzero(sure) > 0.93 * asked and asked > 0.5 * count.size)
+    return Background(answer, sure, calm, len(pictures) == _SOURCES)
+
+
+def _distant(plate: Plate, memory: Memory) -> list[Memory]:
+    """Memories at least ten frames away on both sides, those seen from the same place first."""
+    same = [m for m in plate.memories if m.view.pose == memory.view.pose]
+    pool = same if len(same) >= 16 else list(plate.memories)
+    if pool is not same and plate.trust < 0.3:
+        return []
+    indices = np.array([m.index for m in pool])
+    chosen: dict[int, Memory] = {}
+    for offset in _FAR:
+        for sign in (-1, 1):
+            apart = np.abs(indices - (memory.index + sign * offset))
+            nearest = int(np.argmin(apart))
+            if apart[nearest] <= max(2, offset // 5):
+                chosen[nearest] = pool[nearest]
+        if len(chosen) >= _SOURCES:
+            break
+    return list(chosen.values())[:_SOURCES]
+
+
+def _exposed(picture: Bytes, clear: Bytes, memory: Memory, shape: tuple[int, ...]) -> Bytes:
+    """A picture at the exposure of `memory`, by the means of what both see of the background."""
+    both = u8(clear & (1 - things(memory, shape)))
+    if np.count_nonzero(both) < 200:
+        return picture
+    have, want = cv2.mean(picture, both)[:3], cv2.mean(memory.half, both)[:3]
+    gains = [min(1.6, max(0.6, w / max(h, 1.0))) for h, w in zip(have, want, strict=True)]
+    if max(abs(g - 1) for g in gains) < 0.01:
+        return picture
+    return u8(
+        cv2.convertScaleAbs(cv2.transform(picture.astype(np.float32), np.diag(gains).astype(np.float32)))
+    )
+
+
+def things(memory: Memory, shape: tuple[int, ...]) -> Bytes:
+    """All things of a remembered frame, and what the user's mask covers, at another size; 0 or 1."""
+    things = fit((memory.labels > 0).astype(np.uint8), shape)
+    if memory.masked is not None:
+        things = things | fit(memory.masked, shape)
+    return things
+
+
+def fit(mask: Bytes, shape: tuple[int, ...]) -> Bytes:
+    """A 0/1 mask at another size, 1 wherever any of it was."""
+    if mask.shape == shape[:2]:
+        return mask
+    how = cv2.INTER_AREA if mask.shape[0] > shape[0] else cv2.INTER_LINEAR
+    return u8(
+        (np.asarray(cv2.resize(mask * np.uint8(255), shape[1::-1], interpolation=how)) > 60).astype(np.uint8)
+    )
+
+
+def grown(mask: Bytes, reach: float) -> Bytes:
+    """A 0/1 mask grown by `reach` pixels; large reaches by a square, which costs little."""
+    r = max(1, round(reach))
+    if r <= 3:
+        return u8(cv2.dilate(mask, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * r + 1, 2 * r + 1))))
+    r = max(3, round(0.9 * reach))
+    return u8(cv2.dilate(mask, np.ones((2 * r + 1, 2 * r + 1), np.uint8)))
