@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from stream.arrays import Bytes, f32
+from stream.arrays import Bytes, f32, u8
 from stream.background import Background
 from stream.covers import blocked
 from stream.plate import Memory, Plate, View
@@ -20,7 +21,9 @@ _RESTED = 10
 
 _LOOKED_AT = 48
 _ASK_AGAIN = 12
-_AGREE = 14.0
+_LIKE = np.exp(-np.square(np.arange(256)) / (2 * 14.0 * 14.0)).astype(np.float32)
+_UNUSUAL = (0.02 + 0.98 * np.exp(-np.square(np.arange(256) / 20.0))).astype(np.float32)
+_UNLIT = (1.0, 1.0, 1.0)
 _DRIFT = 0.03
 _UNSETTLED = 0.6
 _SAMPLE = 7
@@ -32,7 +35,8 @@ class Still:
 
     `rgb` uint8 H x W x 3 and `known` uint8 H x W (0 or 1) at full size; they are changed in place from frame
     to frame. `forbidden`: the tracks that may not serve. `light`: index of the frame in whose light `rgb` is.
-    `noisy`: the mean of frames is nearer to the truth than the last of them.
+    `noisy`: the mean of frames is nearer to the truth than the last of them. `gains`: from the light of
+    frames, by index, to this one's; asked for as they are needed.
     """
 
     pose: int
@@ -41,6 +45,7 @@ class Still:
     rgb: Image
     known: Bytes
     noisy: bool
+    gains: dict[int, tuple[float, float, float]] = field(default_factory=dict)
 
 
 def recall(
@@ -66,7 +71,7 @@ def recall(
     y0, x0 = origin[1], origin[0]
     box = np.s_[y0 : y0 + wanted.shape[0], x0 : x0 + wanted.shape[1]]
     light = None if last is None else plate.memory(last.light)
-    gain = (1.0, 1.0, 1.0)
+    gain = _UNLIT
     if light is not None:
         gain = exposure(plate, light, current, frame, np.eye(3), forbidden)
     if (
@@ -76,7 +81,7 @@ def recall(
         or not forbidden <= last.forbidden
         or max(abs(g - 1) for g in gain) > _DRIFT
     ):
-        light, gain = current, (1.0, 1.0, 1.0)
+        light, gain = current, _UNLIT
         nothing = np.zeros(frame.rgb.shape[:2], np.uint8)
         noisy = _noisy(same, current)
         last = Still(view.pose, forbidden, frame.index, frame.rgb.copy(), nothing, noisy)
@@ -94,7 +99,7 @@ def recall(
 
 
 def _lit(rgb: Image, gain: tuple[float, float, float]) -> Image:
-    if gain == (1.0, 1.0, 1.0):
+    if gain == _UNLIT:
         return rgb
     lit: Image = np.clip(rgb * np.array(gain, np.float32) + 0.5, 0, 255).astype(np.uint8)
     return lit
@@ -116,62 +121,98 @@ def _look_up(
     The second value says where there are any (0 or 1).
     """
     same = sorted(same, key=lambda m: steps(m.seconds, current.seconds))[:_LOOKED_AT]
-    forbidden, unlit = still.forbidden, (1.0, 1.0, 1.0)
     # Asked of each frame this would cost more than all the rest.
-    steady = all(
-        exposure(plate, m, light, frame, np.eye(3), forbidden) == unlit
-        for m in same[:: max(1, len(same) // 6)]
-    )
-    sightings = np.zeros(len(ys), np.uint8)
-    colours, seen, weights = [], [], []
+    steady = all(_gain(still, plate, m, light, frame) == _UNLIT for m in same[:: max(1, len(same) // 6)])
+    rgb = np.zeros((_SIGHTINGS, len(ys), 3), np.uint8)
+    weight = np.zeros((_SIGHTINGS, len(ys)), np.float32)
+    sightings = np.zeros(len(ys), np.intp)
+    place = ys * frame.width + xs
+    wanting = np.arange(len(ys))
     for memory in same:
-        cover = blocked(plate, memory, forbidden)
-        rows, columns = ys * cover.shape[0] // frame.height, xs * cover.shape[1] // frame.width
-        clear = (cover[rows, columns] == 0) & (sightings < _SIGHTINGS)
-        if not clear.any():
-            if sightings.min() >= _SIGHTINGS:
-                break
+        cover = blocked(plate, memory, still.forbidden)
+        if cover.shape == frame.rgb.shape[:2]:
+            covered = cover.ravel().take(place[wanting])
+        else:
+            rows, columns = ys[wanting], xs[wanting]
+            rows, columns = rows * cover.shape[0] // frame.height, columns * cover.shape[1] // frame.width
+            covered = cover[rows, columns]
+        clear = wanting[covered == 0]
+        if not len(clear):
             continue
-        sightings += clear
-        gain = unlit if steady else exposure(plate, memory, light, frame, np.eye(3), forbidden)
-        colours.append(_lit(memory.rgb[ys, xs], gain))
-        seen.append(clear)
-        weights.append(0.05 + np.exp(-steps(memory.seconds, current.seconds) / 8.0))
-    if not colours:
-        return frame.rgb[ys, xs], np.zeros(len(ys), np.uint8)
-    rgb = np.stack(colours)  # (K, N, 3)
-    weight = np.stack(seen) * np.array(weights, np.float32)[:, None]
+        gain = _UNLIT if steady else _gain(still, plate, memory, light, frame)
+        seen = _lit(memory.rgb.reshape(-1, 3).take(place[clear], 0), gain)
+        near = 0.05 + np.exp(-steps(memory.seconds, current.seconds) / 8.0)
+        at = sightings[clear]
+        if len(clear) == len(ys) and at.min() == at.max():
+            rgb[at[0]], weight[at[0]] = seen, near
+        else:
+            rgb[at, clear], weight[at, clear] = seen, near
+        sightings[clear] += 1
+        wanting = wanting[sightings[wanting] < _SIGHTINGS]
+        if not len(wanting):
+            break
+    known = (sightings > 0).astype(np.uint8)
+    most = int(sightings.max(initial=0))
+    if most == 0:
+        return frame.rgb[ys, xs], known
+    rgb, weight = rgb[:most], weight[:most]
+    grey = _grey(rgb)
     if scene is not None and scene.calm:
         # What contradicts the background as other times show it is what a mask left out.
         rows = ys * scene.rgb.shape[0] // frame.height
         columns = xs * scene.rgb.shape[1] // frame.width
-        apart = np.abs(_grey(rgb) - _grey(scene.rgb[rows, columns])) * scene.sure[rows, columns]
-        weight *= 0.02 + 0.98 * np.exp(-np.square(apart / 20.0))
-    best = _consensus(rgb, weight)
+        apart = _apart(grey, _grey(scene.rgb[rows, columns])) * scene.sure[rows, columns]
+        weight *= cv2.LUT(apart, _UNUSUAL)
+    chosen = _consensus(grey, weight)
+    best = np.take_along_axis(rgb, chosen[None, :, None], 0)[0]
     if still.noisy:
-        share = (weight > 0.02 * weight.max(0)) * np.exp(
-            -np.square(_grey(rgb) - _grey(best)) / (2 * _AGREE * _AGREE)
-        )
-        mean = (rgb * share[..., None]).sum(0) / np.maximum(share.sum(0), 1e-6)[:, None]
-        best = np.where(sightings[:, None] > 0, np.clip(mean + 0.5, 0, 255), best).astype(np.uint8)
-    return best, (sightings > 0).astype(np.uint8)
+        share = cv2.LUT(_apart(grey, _grey(best)), _LIKE) * (weight > 0.02 * weight.max(0))
+        mean = np.zeros(best.shape, np.float32)
+        for picture, part in zip(rgb, share / np.maximum(share.sum(0), 1e-6), strict=True):
+            mean += picture * part[:, None]
+        best = np.where(known[:, None] > 0, mean + np.float32(0.5), best).astype(np.uint8)
+    return best, known
 
 
-def _consensus(rgb: Image, weight: NDArray[np.float32]) -> Image:
-    """For each of N pixels the colour with most support, of equal ones the nearest in time (the first).
+def _gain(
+    still: Still, plate: Plate, memory: Memory, light: Memory, frame: Frame
+) -> tuple[float, float, float]:
+    """From a memory's light to that of the resting plate; asked once of each memory."""
+    known = still.gains.get(memory.index)
+    if known is None:
+        known = exposure(plate, memory, light, frame, np.eye(3), still.forbidden)
+        still.gains[memory.index] = known
+    return known
+
+
+def _consensus(grey: Bytes, weight: NDArray[np.float32]) -> NDArray[np.intp]:
+    """For each of N pixels which of K frames has most support, of equal ones the nearest in time (the first).
 
     Where most frames differ something always moves there: then what was seen last is most likely there still.
     """
-    grey = _grey(rgb)
-    support = np.zeros_like(grey)
-    for k in range(len(grey)):
-        support += weight[k] * np.exp(-np.square(grey - grey[k]) / (2 * _AGREE * _AGREE))
-    support = np.where(weight > 0, support, -1)
+    total = weight.sum(0)
+    chosen = np.zeros(grey.shape[1], np.intp)
+    # Nearly everywhere the first agrees with all others, and no other can have more support.
+    asked = np.flatnonzero(_support(grey, weight, 0) < 0.9 * total)
+    if not len(asked):
+        return chosen
+    grey, weight = np.ascontiguousarray(grey[:, asked]), weight[:, asked]
+    support = np.stack([_support(grey, weight, k) for k in range(len(grey))])
     most = support.max(0)
     near = (support >= 0.9 * most).argmax(0)
-    near = np.where(most < _UNSETTLED * weight.sum(0), (weight > 0).argmax(0), near)
-    chosen: Image = np.take_along_axis(rgb, near[None, :, None], 0)[0]
+    chosen[asked] = np.where(most < _UNSETTLED * total[asked], (weight > 0).argmax(0), near)
     return chosen
+
+
+def _support(grey: Bytes, weight: NDArray[np.float32], k: int) -> NDArray[np.float32]:
+    """The weight of all frames that agree with frame `k`, for each of N pixels; -1 where it sees nothing."""
+    like = cv2.LUT(_apart(grey, grey[k]), _LIKE)
+    return f32(np.where(weight[k] > 0, np.einsum("kn,kn->n", weight, like), np.float32(-1)))
+
+
+def _apart(grey: Bytes, one: Bytes) -> Bytes:
+    """How far K answers (K, N) are from one (N,)."""
+    return u8(cv2.absdiff(grey, np.broadcast_to(one, grey.shape).copy()))
 
 
 def _noisy(same: list[Memory], current: Memory) -> bool:
@@ -194,5 +235,5 @@ def _noisy(same: list[Memory], current: Memory) -> bool:
     return bool(mean[calm].mean() < 0.95 * last[calm].mean())
 
 
-def _grey(rgb: Image) -> NDArray[np.float32]:
-    return f32(rgb @ np.array([0.299, 0.587, 0.114], np.float32))
+def _grey(rgb: Image) -> Bytes:
+    return u8(cv2.cvtColor(rgb.reshape(-1, 1, 3), cv2.COLOR_RGB2GRAY)).reshape(rgb.shape[:-1])
