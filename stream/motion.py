@@ -24,6 +24,9 @@ _HISTORY = 17
 _BASELINES = (16, 10, 6, 3)
 _EXPLAIN_FRAMES = 8
 _CELLS = (10, 6)
+_LEVELS = 3
+_ASKED = 100
+"""Corners that are asked whether a camera at rest rests on."""
 
 Ids = NDArray[np.int64]
 
@@ -46,6 +49,19 @@ class MotionState:
     models: tuple[Homography, ...] = ()
     anchor: tuple[Ids, Points] | None = None
     explained: float = 1.0
+    resting: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Followed:
+    """The corners that were followed into a frame, and the homographies (far first) they moved by."""
+
+    models: tuple[Homography, ...]
+    corners: Points
+    ids: Ids
+    votes: NDArray[np.float32]
+    explained: float
+    static: bool
 
 
 def initial() -> MotionState:
@@ -66,7 +82,9 @@ def step(
     if state.grey is None or state.grey.shape != grey.shape:
         return _first(frame.index, grey, scale, avoid)
     unit = grey.shape[0] / 360.0
-    before, after, kept = _follow(state, grey, avoid)
+    if state.resting and (rested := _rested(state, grey, avoid, unit)) is not None:
+        return _next(frame.index, state, grey, scale, avoid, rested)
+    before, after, kept = _follow(state, grey, avoid, slice(None), _LEVELS)
     ids, votes = state.ids[kept], state.votes[kept]
     main = _main_model(before, after, unit, grey.shape)
     static = _is_static(main, before, after, ids, state.anchor, grey.shape)
@@ -81,28 +99,77 @@ def step(
     if len(models) == 2:
         votes = _joined(votes, models, before, after)
     share, wild = _explained(ids, after, near, history, unit)
-    explained = 0.8 * state.explained + 0.2 * share if main is not None else 0.0
     # Wild corners are tracking failures; those that merely miss the layers may be a layer not yet found.
     stay = ((fits < 0.06 * grey.shape[1]) & ~wild) | (len(fits) < 30)
-    corners, ids, votes = after[stay], ids[stay], votes[stay]
+    explained = 0.8 * state.explained + 0.2 * share if main is not None else 0.0
+    followed = _Followed(models, after[stay], ids[stay], votes[stay], explained, static)
+    return _next(frame.index, state, grey, scale, avoid, followed)
+
+
+def _next(
+    index: int,
+    state: MotionState,
+    grey: NDArray[np.uint8],
+    scale: tuple[float, float],
+    avoid: NDArray[np.uint8],
+    followed: _Followed,
+) -> tuple[Motion, MotionState]:
+    """A frame's motion from what was followed into it, with fresh corners where they have become few."""
+    corners, ids, votes = followed.corners, followed.ids, followed.votes
+    history = (*state.history, (ids, corners))[-_HISTORY:]
     if len(ids) < 0.75 * _CORNERS:
-        fresh = _find(grey, avoid, corners, _CORNERS - len(corners), unit)
+        fresh = _find(grey, avoid, corners, _CORNERS - len(corners), grey.shape[0] / 360.0)
         new_ids = np.arange(state.next_id, state.next_id + len(fresh), dtype=np.int64)
         corners, ids = np.vstack([corners, fresh]), np.concatenate([ids, new_ids])
         votes = np.concatenate([votes, np.zeros(len(fresh), np.float32)])
     next_id = max(state.next_id, int(ids[-1]) + 1 if len(ids) else 0)
-    anchor = state.anchor if static and state.anchor is not None else (ids, corners)
+    anchor = state.anchor if followed.static and state.anchor is not None else (ids, corners)
     full = geometry.scaling(1 / scale[0], 1 / scale[1])
     motion = Motion(
-        index=frame.index,
-        homographies=tuple(full @ m @ geometry.inverse(full) for m in models),
+        index=index,
+        homographies=tuple(full @ m @ geometry.inverse(full) for m in followed.models),
         corners=geometry.apply(full, corners),
         ids=ids,
-        static=static,
-        confidence=float(np.clip(explained, 0.0, 1.0)),
+        static=followed.static,
+        confidence=float(np.clip(followed.explained, 0.0, 1.0)),
         near=votes > 0,
     )
-    return motion, MotionState(grey, corners, ids, votes, next_id, history, models, anchor, explained)
+    state = MotionState(
+        grey,
+        corners,
+        ids,
+        votes,
+        next_id,
+        history,
+        followed.models,
+        anchor,
+        followed.explained,
+        followed.static,
+    )
+    return motion, state
+
+
+def _rested(
+    state: MotionState, grey: NDArray[np.uint8], avoid: NDArray[np.uint8], unit: float
+) -> _Followed | None:
+    """Follow some corners of a camera at rest; None when it may have moved, and all must be asked."""
+    asked = state.ids % max(1, len(state.ids) // _ASKED) == 0
+    before, after, kept = _follow(state, grey, avoid, asked, 1)
+    followed = np.flatnonzero(asked)[kept]
+    if len(followed) < 0.4 * _ASKED:
+        return None
+    fitted = geometry.refine(np.eye(3), before, after, 0.5 * unit, rounds=1)
+    main = None if fitted is None else fitted[0]
+    if not _is_static(main, before, after, state.ids[followed], state.anchor, grey.shape):
+        return None
+    corners = state.corners.copy()
+    corners[followed] = after
+    share = float(np.mean(np.abs(after - before).max(1) < 0.4 * unit))
+    at = np.rint(corners).astype(int)
+    stay = (avoid[at[:, 1], at[:, 0]] == 0) & ~asked
+    stay[followed] = True
+    explained = 0.8 * state.explained + 0.2 * share
+    return _Followed((np.eye(3),), corners[stay], state.ids[stay], state.votes[stay], explained, True)
 
 
 def between(a: Motion, b: Motion, start: Homography | None = None, near: bool = False) -> Homography | None:
@@ -162,18 +229,23 @@ def _avoid(blocked: Mask, shape: tuple[int, ...]) -> NDArray[np.uint8]:
 
 
 def _follow(
-    state: MotionState, grey: NDArray[np.uint8], avoid: NDArray[np.uint8]
+    state: MotionState,
+    grey: NDArray[np.uint8],
+    avoid: NDArray[np.uint8],
+    which: slice | NDArray[np.bool_],
+    levels: int,
 ) -> tuple[Points, Points, NDArray[np.bool_]]:
-    n = len(state.corners)
-    if n == 0 or state.grey is None:
-        return state.corners, state.corners, np.zeros(0, bool)
+    """Follow some of the corners into the next picture: where they were, where they are, which were found."""
+    corners = state.corners[which]
+    if len(corners) == 0 or state.grey is None:
+        return corners, corners, np.zeros(len(corners), bool)
     points, found, _ = cv2.calcOpticalFlowPyrLK(  # type: ignore[call-overload]  # None asks it to allocate
         state.grey,
         grey,
-        state.corners.reshape(-1, 1, 2),
+        corners.reshape(-1, 1, 2),
         None,
         winSize=(15, 15),
-        maxLevel=3,
+        maxLevel=levels,
         criteria=(3, 10, 0.03),
     )
     after = points.reshape(-1, 2)
@@ -182,7 +254,7 @@ def _follow(
     kept = (found[:, 0] > 0) & (x >= 2) & (y >= 2) & (x <= w - 3) & (y <= h - 3)
     at = np.clip(np.rint(y), 0, h - 1).astype(int), np.clip(np.rint(x), 0, w - 1).astype(int)
     kept &= avoid[at] == 0
-    return state.corners[kept], after[kept], kept
+    return corners[kept], after[kept], kept
 
 
 def _main_model(before: Points, after: Points, unit: float, shape: tuple[int, ...]) -> Homography | None:
