@@ -74,7 +74,7 @@ def fill(
         resting = still_plate.recall(plate.still, plate, view, frame, wanted, (x0, y0), ids, scene)
         if resting is not None:
             colours, seen, still = resting
-            patch[seen > 0] = colours[seen > 0]
+            cv2.copyTo(colours, seen, patch)
     asked = wanted & (1 - seen)
     for part in parts(asked, max(8, round(0.05 * frame.height))) if asked.any() else ():
         around = _widened(part, hole.box, frame)

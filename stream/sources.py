@@ -335,7 +335,7 @@ def exposure(
     some = clear[:: max(1, len(clear) // 500)]
     have, want = warped.reshape(-1, 3)[some], current.small.reshape(-1, 3)[some]
     ratios = want.astype(np.float32) / np.maximum(have, 1)
-    median = np.median(ratios, axis=0)
+    median = np.sort(ratios, axis=0)[len(ratios) // 2]
     # Ratios of small whole numbers are coarse: the sums of those that agree with the median are not.
     agree = np.abs(ratios - median) < 0.15 * median
     ratio = (want * agree).sum(0) / np.maximum((have * agree).sum(0), 1).astype(np.float32)

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from stream.arrays import Bytes, f32, u8
+from stream.arrays import Bytes, Float, f32, u8
 from stream.background import Background
 from stream.covers import blocked
 from stream.plate import Memory, Plate, View
@@ -20,6 +20,10 @@ _RESTED = 10
 """Frames of one view from which a camera rests; a hand that turns round holds still for a few."""
 
 _LOOKED_AT = 48
+_NEAREST = 16
+_ENOUGH = 8
+"""The nearest frames are asked of all pixels, others only of those that these do not show often enough."""
+
 _ASK_AGAIN = 12
 _LIKE = np.exp(-np.square(np.arange(256)) / (2 * 14.0 * 14.0)).astype(np.float32)
 _UNUSUAL = (0.02 + 0.98 * np.exp(-np.square(np.arange(256) / 20.0))).astype(np.float32)
@@ -72,8 +76,10 @@ def recall(
     box = np.s_[y0 : y0 + wanted.shape[0], x0 : x0 + wanted.shape[1]]
     light = None if last is None else plate.memory(last.light)
     gain = _UNLIT
-    if light is not None:
+    if last is not None and light is not None:
         gain = exposure(plate, light, current, frame, np.eye(3), forbidden)
+        # Wanted when this frame is asked what it shows.
+        last.gains[frame.index] = 1 / gain[0], 1 / gain[1], 1 / gain[2]
     if (
         last is None
         or light is None
@@ -123,55 +129,64 @@ def _look_up(
     same = sorted(same, key=lambda m: steps(m.seconds, current.seconds))[:_LOOKED_AT]
     # Asked of each frame this would cost more than all the rest.
     steady = all(_gain(still, plate, m, light, frame) == _UNLIT for m in same[:: max(1, len(same) // 6)])
-    rgb = np.zeros((_SIGHTINGS, len(ys), 3), np.uint8)
-    weight = np.zeros((_SIGHTINGS, len(ys)), np.float32)
-    sightings = np.zeros(len(ys), np.intp)
-    place = ys * frame.width + xs
-    wanting = np.arange(len(ys))
-    for memory in same:
-        cover = blocked(plate, memory, still.forbidden)
-        if cover.shape == frame.rgb.shape[:2]:
-            covered = cover.ravel().take(place[wanting])
-        else:
-            rows, columns = ys[wanting], xs[wanting]
-            rows, columns = rows * cover.shape[0] // frame.height, columns * cover.shape[1] // frame.width
-            covered = cover[rows, columns]
-        clear = wanting[covered == 0]
-        if not len(clear):
-            continue
-        gain = _UNLIT if steady else _gain(still, plate, memory, light, frame)
-        seen = _lit(memory.rgb.reshape(-1, 3).take(place[clear], 0), gain)
-        near = 0.05 + np.exp(-steps(memory.seconds, current.seconds) / 8.0)
-        at = sightings[clear]
-        if len(clear) == len(ys) and at.min() == at.max():
-            rgb[at[0]], weight[at[0]] = seen, near
-        else:
-            rgb[at, clear], weight[at, clear] = seen, near
-        sightings[clear] += 1
-        wanting = wanting[sightings[wanting] < _SIGHTINGS]
-        if not len(wanting):
-            break
-    known = (sightings > 0).astype(np.uint8)
-    most = int(sightings.max(initial=0))
-    if most == 0:
-        return frame.rgb[ys, xs], known
-    rgb, weight = rgb[:most], weight[:most]
-    grey = _grey(rgb)
+    usual = None
     if scene is not None and scene.calm:
-        # What contradicts the background as other times show it is what a mask left out.
-        rows = ys * scene.rgb.shape[0] // frame.height
-        columns = xs * scene.rgb.shape[1] // frame.width
-        apart = _apart(grey, _grey(scene.rgb[rows, columns])) * scene.sure[rows, columns]
-        weight *= cv2.LUT(apart, _UNUSUAL)
-    chosen = _consensus(grey, weight)
-    best = np.take_along_axis(rgb, chosen[None, :, None], 0)[0]
-    if still.noisy:
-        share = cv2.LUT(_apart(grey, _grey(best)), _LIKE) * (weight > 0.02 * weight.max(0))
-        mean = np.zeros(best.shape, np.float32)
-        for picture, part in zip(rgb, share / np.maximum(share.sum(0), 1e-6), strict=True):
-            mean += picture * part[:, None]
-        best = np.where(known[:, None] > 0, mean + np.float32(0.5), best).astype(np.uint8)
+        rows, columns = ys * scene.rgb.shape[0] // frame.height, xs * scene.rgb.shape[1] // frame.width
+        usual = _grey(scene.rgb[rows, columns]), scene.sure[rows, columns]
+    place = ys * frame.width + xs
+
+    def ask(memories: list[Memory], which: NDArray[np.intp]) -> tuple[Image, NDArray[np.bool_], Float]:
+        """What memories show at some of the pixels (K, n, 3), whether it is background, and their weight."""
+        at = place[which]
+        rgb = np.empty((len(memories), len(at), 3), np.uint8)
+        clear = np.empty((len(memories), len(at)), bool)
+        for k, memory in enumerate(memories):
+            cover = blocked(plate, memory, still.forbidden)
+            if cover.shape == frame.rgb.shape[:2]:
+                clear[k] = cover.ravel().take(at) == 0
+            else:
+                rows = ys[which] * cover.shape[0] // frame.height
+                clear[k] = cover[rows, xs[which] * cover.shape[1] // frame.width] == 0
+            gain = _UNLIT if steady else _gain(still, plate, memory, light, frame)
+            rgb[k] = _lit(memory.rgb.reshape(-1, 3).take(at, 0), gain)
+        apart = np.array([steps(m.seconds, current.seconds) for m in memories])
+        nearness = (0.05 + np.exp(-apart / 8.0)).astype(np.float32)[:, None]
+        # Only the nearest sightings of a pixel count.
+        return rgb, clear, nearness * (clear & (np.cumsum(clear, 0, np.uint8) <= _SIGHTINGS))
+
+    best = frame.rgb[ys, xs]
+    known = np.zeros(len(ys), np.uint8)
+    which = np.arange(len(ys))
+    for memories in (same[:_NEAREST], same):
+        rgb, clear, weight = ask(memories, which)
+        count = clear.sum(0)
+        done = np.flatnonzero((count >= _ENOUGH) | ((count > 0) & (len(memories) == len(same))))
+        if len(done):
+            chosen = which[done]
+            there = None if usual is None else (usual[0][chosen], usual[1][chosen])
+            best[chosen] = _agreed(rgb[:, done], weight[:, done], there, still.noisy)
+            known[chosen] = 1
+        which = which[count < _ENOUGH]
+        if not len(which) or len(memories) == len(same):
+            break
     return best, known
+
+
+def _agreed(rgb: Image, weight: Float, usual: tuple[Bytes, Bytes] | None, noisy: bool) -> Image:
+    """The colours (N, 3) that K answers agree on, or the mean of those that do where they are `noisy`."""
+    grey = _grey(rgb)
+    if usual is not None:
+        # What contradicts the background as other times show it is what a mask left out.
+        weight = weight * cv2.LUT(_apart(grey, usual[0]) * usual[1], _UNUSUAL)
+    chosen = _consensus(grey, weight)
+    best: Image = np.take_along_axis(rgb, chosen[None, :, None], 0)[0]
+    if not noisy:
+        return best
+    share = cv2.LUT(_apart(grey, _grey(best)), _LIKE) * (weight > 0.02 * weight.max(0))
+    mean = np.full(best.shape, 0.5, np.float32)
+    for picture, part in zip(rgb, share / np.maximum(share.sum(0), 1e-6), strict=True):
+        mean += picture * part[:, None]
+    return mean.astype(np.uint8)
 
 
 def _gain(
@@ -191,23 +206,24 @@ def _consensus(grey: Bytes, weight: NDArray[np.float32]) -> NDArray[np.intp]:
     Where most frames differ something always moves there: then what was seen last is most likely there still.
     """
     total = weight.sum(0)
-    chosen = np.zeros(grey.shape[1], np.intp)
+    chosen: NDArray[np.intp] = (weight > 0).argmax(0)
     # Nearly everywhere the first agrees with all others, and no other can have more support.
-    asked = np.flatnonzero(_support(grey, weight, 0) < 0.9 * total)
+    first = np.take_along_axis(grey, chosen[None], 0)[0]
+    asked = np.flatnonzero(_support(grey, weight, first) < 0.9 * total)
     if not len(asked):
         return chosen
     grey, weight = np.ascontiguousarray(grey[:, asked]), weight[:, asked]
-    support = np.stack([_support(grey, weight, k) for k in range(len(grey))])
+    support = np.stack([_support(grey, weight, each) for each in grey])
+    support[weight <= 0] = -1
     most = support.max(0)
     near = (support >= 0.9 * most).argmax(0)
-    chosen[asked] = np.where(most < _UNSETTLED * total[asked], (weight > 0).argmax(0), near)
+    chosen[asked] = np.where(most < _UNSETTLED * total[asked], chosen[asked], near)
     return chosen
 
 
-def _support(grey: Bytes, weight: NDArray[np.float32], k: int) -> NDArray[np.float32]:
-    """The weight of all frames that agree with frame `k`, for each of N pixels; -1 where it sees nothing."""
-    like = cv2.LUT(_apart(grey, grey[k]), _LIKE)
-    return f32(np.where(weight[k] > 0, np.einsum("kn,kn->n", weight, like), np.float32(-1)))
+def _support(grey: Bytes, weight: Float, one: Bytes) -> Float:
+    """The weight of all frames that agree with one answer, for each of N pixels."""
+    return f32(np.einsum("kn,kn->n", weight, cv2.LUT(_apart(grey, one), _LIKE)))
 
 
 def _apart(grey: Bytes, one: Bytes) -> Bytes:

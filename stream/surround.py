@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from stream.arrays import Bytes, u8
+from stream.arrays import Bytes, Float, f32, u8
 from stream.background import Background, background, fit, grown, things
 from stream.plate import Memory, Plate
 
@@ -65,7 +65,7 @@ def attached(difference: Difference, core: Bytes, others: Bytes) -> Attached:
         free = u8((1 - seeds) & (1 - others))
         area = int(np.count_nonzero(core))
         reach = grown(core, max(4.0, 0.45 * np.sqrt(area)))
-        found = _touching(difference.strange & free & reach, seeds)
+        found = _touching(u8(difference.strange & free & reach), seeds)
         if found.any() and np.count_nonzero(found) <= 0.6 * area + 20:
             parts = u8(
                 found | (difference.strange & seeds & (1 - core) & (1 - others) & grown(found, 5 * unit))
@@ -89,8 +89,11 @@ def shadow(difference: Difference, core: Bytes, parts: Bytes, others: Bytes) -> 
     area = int(np.count_nonzero(core))
     both = grown(seeds | parts, 1.0)
     wide = grown(core, max(6.0, 1.6 * np.sqrt(area)))
+    dark = u8((difference.dark > 60).astype(np.uint8) & free & wide)
+    if not _opened(dark).any():
+        return nothing
     feet = both & u8(grown(_feet(core), 4 * unit) | parts)
-    shade = _touching((difference.dark > 60).astype(np.uint8) & free & wide, feet)
+    shade = _touching(dark, feet)
     if np.count_nonzero(shade) > 2.0 * area + 40:
         return nothing
     bodies = difference.strange & (difference.dark == 0).astype(np.uint8) & (1 - both) & (1 - others)
@@ -157,7 +160,7 @@ def differ(memory: Memory, found: Background) -> Difference:
     r, g, b = cv2.split(apart)
     most = cv2.max(cv2.max(r, g), b)
     # What open ground shows anyway (noise, misalignment, leaves) is no sign of a thing.
-    usual = float(np.percentile(most[open_ground], 97))
+    usual = _percentile(u8(most), open_ground.view(np.uint8), 0.97)
     if usual > 25:
         return empty
     strange = u8((cv2.GaussianBlur(most, (0, 0), 0.8) > max(16.0, 2.0 * usual + 6)).astype(np.uint8) & sure)
@@ -181,33 +184,55 @@ def _window(things: Bytes) -> tuple[slice, slice]:
     )
 
 
-def _darkness(picture: Bytes, background: Bytes, sure: Bytes, open_ground: Bytes) -> Bytes:
+def _percentile(levels: Bytes, where: Bytes, share: float) -> int:
+    """The level below which a share of the pixels lies."""
+    counts = np.cumsum(cv2.calcHist([levels], [0], where, [256], [0, 256]))
+    return int(np.searchsorted(counts, share * counts[-1]))
+
+
+def _darkness(picture: Bytes, scene: Bytes, sure: Bytes, open_ground: Bytes) -> Bytes:
     """How surely a pixel is the background in shadow: darker, of the same chromaticity, smoothly so."""
     p = cv2.GaussianBlur(picture, (0, 0), 1.5).astype(np.float32) + np.float32(3)
-    q = cv2.GaussianBlur(background, (0, 0), 1.5).astype(np.float32) + np.float32(3)
-    pr, pg, pb = cv2.split(p)
-    qr, qg, qb = cv2.split(q)
-    ps, qs = pr + pg + pb, qr + qg + qb
+    q = cv2.GaussianBlur(scene, (0, 0), 1.5).astype(np.float32) + np.float32(3)
+    pr, _, pb = cv2.split(p)
+    qr, _, qb = cv2.split(q)
+    total = np.ones((1, 3), np.float32)
+    ps, qs = f32(cv2.transform(p, total)), f32(cv2.transform(q, total))
     ratio = ps / qs
-    tint = np.maximum(np.abs(pr / ps - qr / qs), np.abs(pb / ps - qb / qs))
-    # A shadow dims what is there; a dark thing has edges of its own.
-    wide = cv2.GaussianBlur(ps, (0, 0), 4) / cv2.GaussianBlur(qs, (0, 0), 4)
-    # At the shadow's own border the ratio changes fast: there the better of its two sides is asked.
-    own = cv2.erode(cv2.GaussianBlur(np.abs(ps - wide * qs), (0, 0), 1.0), np.ones((7, 7)))
-    same = (tint < 0.03) & (ratio > 0.3) & (own < 0.35 * (qs - ps) + 6) & (sure > 0)
     # The soft edge begins well inside the penumbra: pixels that only might be in shadow stay untouched.
-    spread = float(np.percentile(np.abs(ratio[open_ground > 0] - 1), 90))
-    if spread > 0.08:
-        return np.zeros(picture.shape[:2], np.uint8)
+    spread = float(np.percentile(np.abs(ratio[open_ground > 0][::7] - 1), 90))
     edge = 1 - max(0.03, 1.5 * spread)
-    soft = np.clip((edge - ratio) / 0.06, 0, 1)
-    return np.where(same, soft * 255, 0).astype(np.uint8)
+    dark = np.where(sure > 0, np.clip((edge - ratio) * np.float32(255 / 0.06), 0, 255), 0).astype(np.uint8)
+    if spread > 0.08 or not dark.any():
+        return np.zeros(picture.shape[:2], np.uint8)
+    # A shadow dims what is there; a dark thing has edges of its own.
+    wide = _wide(ps) / _wide(qs)
+    # At the shadow's own border the ratio changes fast: there the better of its two sides is asked.
+    own = cv2.erode(cv2.GaussianBlur(cv2.absdiff(ps, wide * qs), (0, 0), 1.0), np.ones((7, 7), np.uint8))
+    tint = cv2.max(cv2.absdiff(pr / ps, qr / qs), cv2.absdiff(pb / ps, qb / qs))
+    same = (tint < 0.03) & (ratio > 0.3) & (own < 0.35 * (qs - ps) + 6)
+    return u8(dark * same)
+
+
+def _wide(plane: Float) -> Float:
+    """A plane blurred by 4 pixels, by way of half its size."""
+    height, width = plane.shape
+    half = cv2.resize(plane, (max(1, width // 2), max(1, height // 2)), interpolation=cv2.INTER_AREA)
+    blurred = cv2.GaussianBlur(half, (0, 0), 2)
+    return f32(cv2.resize(blurred, (width, height), interpolation=cv2.INTER_LINEAR))
+
+
+def _opened(candidates: Bytes) -> Bytes:
+    """Candidates without specks."""
+    kernel = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
+    return u8(cv2.morphologyEx(candidates, cv2.MORPH_OPEN, kernel))
 
 
 def _touching(candidates: Bytes, seeds: Bytes) -> Bytes:
     """The pieces of `candidates` that touch `seeds`, specks apart."""
-    kernel = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
-    opened = u8(cv2.morphologyEx(candidates, cv2.MORPH_OPEN, kernel))
+    opened = _opened(candidates)
+    if not opened.any():
+        return opened
     # Opening eats a pixel at the seam between candidates and seeds.
     count, labels = cv2.connectedComponents(opened | grown(seeds, 2), connectivity=8)
     if count <= 1:
