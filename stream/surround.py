@@ -89,8 +89,8 @@ def shadow(difference: Difference, core: Bytes, parts: Bytes, others: Bytes) -> 
     area = int(np.count_nonzero(core))
     both = grown(seeds | parts, 1.0)
     wide = grown(core, max(6.0, 1.6 * np.sqrt(area)))
-    dark = u8((difference.dark > 60).astype(np.uint8) & free & wide)
-    if not _opened(dark).any():
+    dark = _opened(u8((difference.dark > 60).astype(np.uint8) & free & wide))
+    if not dark.any():
         return nothing
     feet = both & u8(grown(_feet(core), 4 * unit) | parts)
     shade = _touching(dark, feet)
