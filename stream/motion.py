@@ -244,7 +244,7 @@ def _follow(
         grey,
         corners.reshape(-1, 1, 2),
         None,
-        winSize=(15, 15),
+        winSize=(16, 16),
         maxLevel=levels,
         criteria=(3, 10, 0.03),
     )
