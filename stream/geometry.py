@@ -112,6 +112,71 @@ def refine(
     return None if full is None else (full, r)
 
 
+def refine_all(
+    starts: NDArray[np.float64],
+    source: NDArray[np.float32],
+    target: NDArray[np.float32],
+    valid: NDArray[np.bool_],
+    scale: float = 0.7,
+    rounds: int = 2,
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """`refine` for K homographies (K, 3, 3) at once, each on its own `valid` ones of N points (K, N, 2).
+
+    Returns the homographies and which of them agree with their points; the others are what they started as.
+    """
+    count = valid.sum(1)
+    p, to_p = _normalise_all(source, valid)
+    q, to_q = _normalise_all(target, valid)
+    h = to_q @ starts @ np.linalg.inv(to_p)
+    h /= h[:, 2:, 2:]
+    x, y, one = p[..., 0], p[..., 1], np.ones(valid.shape)
+    u, v, nil = q[..., 0], q[..., 1], np.zeros(valid.shape)
+    rows = np.stack(
+        [
+            np.stack([x, y, one, nil, nil, nil, -u * x, -u * y], -1),
+            np.stack([nil, nil, nil, x, y, one, -v * x, -v * y], -1),
+        ],
+        1,
+    ).reshape(len(starts), -1, 8)
+    wanted = np.concatenate([u, v], 1)[..., None]
+    unit = 1.0 / to_q[:, 0, 0, None]
+    for turn in range(rounds + 1):
+        mapped = np.concatenate([p, one[..., None]], -1) @ h.transpose(0, 2, 1)
+        r2 = np.square(mapped[..., :2] / mapped[..., 2:] - q).sum(-1) * (unit * unit)
+        r2[~valid] = np.inf
+        if turn == rounds:
+            break
+        # The first rounds must pull in points that the drifting start misses as a whole.
+        middle = np.sqrt(np.take_along_axis(np.sort(r2, 1), count[:, None] // 2, 1))
+        s = np.maximum(scale, 1.5 * middle) if turn < rounds - 1 else np.float64(1.5 * scale)
+        weights = np.tile(1.0 / np.square(1.0 + r2 / (s * s)), 2)[..., None]
+        weighted = (rows * weights).transpose(0, 2, 1)
+        solved = np.linalg.solve(weighted @ rows + 1e-12 * np.eye(8), weighted @ wanted)
+        h = np.concatenate([solved[..., 0], np.ones((len(h), 1))], 1).reshape(-1, 3, 3)
+    good = (np.sqrt(r2) < 4 * scale).sum(1) >= np.maximum(8, 0.5 * count)
+    full = np.linalg.inv(to_q) @ h @ to_p
+    good &= np.isfinite(full).all((1, 2)) & (np.abs(full[:, 2, 2]) > 1e-12)
+    out = starts.copy()
+    out[good] = full[good] / full[good][:, 2:, 2:]
+    return out, good
+
+
+def _normalise_all(
+    points: NDArray[np.float32], valid: NDArray[np.bool_]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """K x N points about their centres at a spread of sqrt 2, and the maps there; 0 where not valid."""
+    count = np.maximum(valid.sum(1), 1)
+    p = np.where(valid[..., None], points, 0).astype(np.float64)
+    centre = p.sum(1) / count[:, None]
+    p = np.where(valid[..., None], p - centre[:, None], 0)
+    scale = np.sqrt(2 * count) / np.maximum(np.linalg.norm(p, axis=(1, 2)), 1e-9)
+    to = np.zeros((len(p), 3, 3))
+    to[:, 0, 0] = to[:, 1, 1] = scale
+    to[:, :2, 2] = -centre * scale[:, None]
+    to[:, 2, 2] = 1
+    return p * scale[:, None, None], to
+
+
 def _solve(p: NDArray[np.float64], q: NDArray[np.float64], weights: NDArray[np.float64]) -> Homography | None:
     """Least squares homography of normalised homogeneous points N x 3, from their weighted moments."""
     u, v = q[:, 0:1], q[:, 1:2]

@@ -6,6 +6,7 @@ any two frames are related directly by the corners they share, without the drift
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import cv2
@@ -25,6 +26,7 @@ _BASELINES = (16, 10, 6, 3)
 _EXPLAIN_FRAMES = 8
 _CELLS = (10, 6)
 _LEVELS = 3
+_FITTED = 120
 _ASKED = 100
 """Corners that are asked whether a camera at rest rests on."""
 
@@ -179,23 +181,54 @@ def between(a: Motion, b: Motion, start: Homography | None = None, near: bool = 
     corners contradict it, the fit is made afresh against outliers. None when fewer than 12 corners are
     shared (8 in the near layer): the caller then uses the chain.
     """
+    if start is not None:
+        return between_all([a], b, [start], near)[0]
+    i, j = _shared(a, b, near)
+    return _afresh(a.corners[i], b.corners[j]) if len(i) >= (8 if near else 12) else None
+
+
+def between_all(
+    motions: Sequence[Motion], b: Motion, starts: Sequence[Homography], near: bool = False
+) -> list[Homography | None]:
+    """`between` for the maps from several frames to one."""
+    out: list[Homography | None] = [None] * len(motions)
+    shared = [_shared(a, b, near) for a in motions]
+    which = [k for k, (i, _) in enumerate(shared) if len(i) >= (8 if near else 12)]
+    if not which:
+        return out
+    source = np.zeros((len(which), _FITTED, 2), np.float32)
+    target = np.zeros((len(which), _FITTED, 2), np.float32)
+    valid = np.zeros((len(which), _FITTED), bool)
+    for row, k in enumerate(which):
+        i, j = shared[k]
+        source[row, : len(i)], target[row, : len(i)] = motions[k].corners[i], b.corners[j]
+        valid[row, : len(i)] = True
+    fitted, good = geometry.refine_all(np.stack([starts[k] for k in which]), source, target, valid)
+    for row, k in enumerate(which):
+        if good[row]:
+            out[k] = fitted[row]
+        else:
+            i, j = shared[k]
+            out[k] = _afresh(motions[k].corners[i], b.corners[j])
+    return out
+
+
+def _shared(a: Motion, b: Motion, near: bool) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Positions of the corners that two frames share, of one layer; not more than a fit has use for."""
     _, i, j = np.intersect1d(a.ids, b.ids, assume_unique=True, return_indices=True)
     if len(b.near) == len(b.ids):
         mine = b.near[j] == near
         i, j = i[mine], j[mine]
-    if len(i) < (8 if near else 12):
-        return None
-    if len(i) > 120:
+    if len(i) > _FITTED:
         # More corners cost time and bring nothing: the fit is already finer than the corners' own error.
-        some = np.linspace(0, len(i) - 1, 120).astype(int)
+        some = np.linspace(0, len(i) - 1, _FITTED).astype(int)
         i, j = i[some], j[some]
-    source, target = a.corners[i], b.corners[j]
-    if start is not None:
-        fitted = geometry.refine(start, source, target, rounds=2)
-        if fitted is not None:
-            return fitted[0]
+    return i, j
+
+
+def _afresh(source: Points, target: Points) -> Homography | None:
     found = geometry.robust(source, target, 1.5)
-    return None if found is None or np.count_nonzero(found[1]) < max(8, 0.4 * len(i)) else found[0]
+    return None if found is None or np.count_nonzero(found[1]) < max(8, 0.4 * len(source)) else found[0]
 
 
 def _first(

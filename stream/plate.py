@@ -6,6 +6,7 @@ as background is decided at that moment, from the label maps.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, cast
 
@@ -34,6 +35,8 @@ _FLAT = 0.98
 """Trust from which dense motion is not even measured."""
 
 _UNTOLD = 12
+_NOWHERE = geometry.shifting(1e6, 1e6)
+"""The map between views that share nothing, or have turned too far from each other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,20 +227,30 @@ def relate(a: View, b: View, near: bool = False, direct: bool = True) -> Homogra
 
     With `direct` the chain of motions is only the start of a fit to the corners that both views share.
     """
+    return relate_all([a], b, near)[0] if direct else _related(a, b, near)
+
+
+def relate_all(views: Sequence[View], b: View, near: bool = False) -> list[Homography]:
+    """`relate` for the maps from several views to one, each fitted to the corners that both share."""
+    out = [_related(a, b, near) for a in views]
+    asked = [k for k, a in enumerate(views) if a.pose != b.pose and a.leg == b.leg and out[k] is not _NOWHERE]
+    found = camera.between_all([views[k].motion for k in asked], b.motion, [out[k] for k in asked], near)
+    for k, h in zip(asked, found, strict=True):
+        out[k] = out[k] if h is None else h
+    return out
+
+
+def _related(a: View, b: View, near: bool) -> Homography:
+    """What the chain of motions says."""
     if a.pose == b.pose:
         return np.eye(3)
     if a.leg != b.leg:
-        return geometry.shifting(1e6, 1e6)
+        return _NOWHERE
     layer = int(near)
     chain = b.chain[layer] @ geometry.inverse(a.chain[layer])
     if not np.isfinite(chain).all() or abs(chain[2, 2]) < 1e-12:
-        # The views have turned too far from each other to share anything.
-        return geometry.shifting(1e6, 1e6)
-    chain = cast(Homography, chain / chain[2, 2])
-    if not direct:
-        return chain
-    found = camera.between(a.motion, b.motion, chain, near)
-    return chain if found is None else found
+        return _NOWHERE
+    return cast(Homography, chain / chain[2, 2])
 
 
 def shrunk(mask: Mask, shape: tuple[int, ...]) -> NDArray[np.uint8]:

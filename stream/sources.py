@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -11,9 +12,10 @@ from numpy.typing import NDArray
 from stream import geometry, trail
 from stream.arrays import Float, f32, u8
 from stream.boxes import Box
-from stream.covers import blocked, hidden, usable
+from stream.covers import blocked, hidden
+from stream.exposure import exposure, exposures
 from stream.geometry import Homography
-from stream.plate import Memory, Plate, View, relate, scale_to
+from stream.plate import Memory, Plate, View, relate, relate_all, scale_to
 from stream.types import Frame, Image
 
 
@@ -111,48 +113,50 @@ def choose(
     return [candidates[k] for k in chosen]
 
 
-def glimpse(
+def glimpses(
     plate: Plate,
-    memory: Memory,
+    memories: Sequence[Memory],
     view: View,
     frame: Frame,
     current: Memory,
     area: Area,
     forbidden: frozenset[int],
     near: bool,
-) -> Source | None:
-    """Bring a memory into an area of the frame to fill, at reduced size; None when it shows nothing there.
+) -> list[Source]:
+    """Bring memories into an area of the frame to fill, at reduced size; those that show something there.
 
     `current`: the memory of the frame to fill itself, for the exposure.
     """
-    covered = hidden(plate, memory, forbidden)
-    if memory.view.pose == view.pose:
-        forward = np.eye(3)
-        valid = u8(np.uint8(1) - covered[area.window])
-        grey = memory.grey[area.window]
-    else:
-        forward = relate(memory.view, view, near)
-        if not geometry.plausible(forward, frame.width, frame.height, most=1.5):
-            return None
-        into = area.of_frame @ forward
-        from_grey = into @ geometry.inverse(scale_to(memory.grey.shape, frame.width, frame.height))
-        there = cv2.warpPerspective(covered, from_grey, area.size, flags=cv2.INTER_LINEAR, borderValue=1)
-        valid = u8(cv2.bitwise_and(inside_of(into, area.size, frame), np.uint8(1) - there))
-        grey = u8(
-            cv2.warpPerspective(
-                memory.grey, from_grey, area.size, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE
+    shown = []
+    for memory, forward in zip(memories, relate_all([m.view for m in memories], view, near), strict=True):
+        covered = hidden(plate, memory, forbidden)
+        if memory.view.pose == view.pose:
+            valid = u8(np.uint8(1) - covered[area.window])
+            grey = memory.grey[area.window]
+        elif not geometry.plausible(forward, frame.width, frame.height, most=1.5):
+            continue
+        else:
+            into = area.of_frame @ forward
+            from_grey = into @ geometry.inverse(scale_to(memory.grey.shape, frame.width, frame.height))
+            there = cv2.warpPerspective(covered, from_grey, area.size, flags=cv2.INTER_LINEAR, borderValue=1)
+            valid = u8(cv2.bitwise_and(inside_of(into, area.size, frame), np.uint8(1) - there))
+            grey = u8(
+                cv2.warpPerspective(
+                    memory.grey, from_grey, area.size, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE
+                )
             )
-        )
-    if not cv2.countNonZero(valid):
-        return None
-    gain = exposure(plate, memory, current, frame, forward, forbidden)
-    return Source(memory, forward, gain, _exposed(grey, gain), valid)
+        if cv2.countNonZero(valid):
+            shown.append((memory, forward, grey, valid))
+    gains = exposures(plate, [m for m, *_ in shown], current, [f for _, f, *_ in shown], forbidden)
+    return [
+        Source(memory, forward, gain, _exposed(grey, gain), valid)
+        for (memory, forward, grey, valid), gain in zip(shown, gains, strict=True)
+    ]
 
 
 def follow(
     plate: Plate,
     view: View,
-    frame: Frame,
     current: Memory,
     area: Area,
     needed: NDArray[np.uint8],
@@ -188,7 +192,7 @@ def follow(
         before += valid
         grey = cv2.remap(memory.grey, place, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)  # type: ignore[call-overload]
         forward = relate(memory.view, view, direct=False)
-        gain = exposure(plate, memory, current, frame, forward, forbidden)
+        gain = exposure(plate, memory, current, forward, forbidden)
         out.append(Source(memory, forward, gain, _exposed(u8(grey), gain), valid, place, doubt))
         if len(out) >= most or not ((sightings < _SIGHTINGS) & (needed > 0)).any():
             break
@@ -310,42 +314,3 @@ def inside_of(into: Homography, size: tuple[int, int], frame: Frame) -> NDArray[
     out = np.zeros((size[1], size[0]), np.uint8)
     cv2.fillConvexPoly(out, np.clip(np.rint(polygon), -20000, 20000).astype(np.int32), 1)
     return out
-
-
-def exposure(
-    plate: Plate,
-    memory: Memory,
-    current: Memory,
-    frame: Frame,
-    forward: Homography,
-    forbidden: frozenset[int],
-) -> tuple[float, float, float]:
-    """Exposure and white balance from a source to the frame: median ratio outside all masks, per channel."""
-    shape = memory.small.shape
-    warped, fit = memory.small, usable(plate, memory, forbidden)
-    if memory.view.pose != current.view.pose:
-        to_small = scale_to(shape, frame.width, frame.height)
-        into = to_small @ forward @ geometry.inverse(to_small)
-        size = (shape[1], shape[0])
-        warped = u8(cv2.warpPerspective(warped, into, size, flags=cv2.INTER_LINEAR))
-        fit = u8(cv2.warpPerspective(fit, into, size, flags=cv2.INTER_NEAREST))
-    clear = np.flatnonzero(fit & usable(plate, current, forbidden))
-    if len(clear) < 40:
-        return 1.0, 1.0, 1.0
-    some = clear[:: max(1, len(clear) // 500)]
-    have, want = warped.reshape(-1, 3)[some], current.small.reshape(-1, 3)[some]
-    ratios = want.astype(np.float32) / np.maximum(have, 1)
-    median = np.sort(ratios, axis=0)[len(ratios) // 2]
-    # Ratios of small whole numbers are coarse: the sums of those that agree with the median are not.
-    agree = np.abs(ratios - median) < 0.15 * median
-    ratio = (want * agree).sum(0) / np.maximum((have * agree).sum(0), 1).astype(np.float32)
-    # Within half a percent it is as likely noise as exposure, and unchanged pixels are worth more. So are
-    # they where as many are just as they were as have changed alike: then things move, not the light.
-    if memory.view.pose == current.view.pose:
-        slack = 0.012 * have + 0.5
-        unchanged = np.mean((np.abs(want.astype(np.float32) - have) <= slack).all(1))
-        alike = np.mean((np.abs(want - have * ratio) <= slack).all(1))
-        if np.abs(ratio - 1).max() < 0.005 or unchanged > max(0.3, 0.85 * alike):
-            return 1.0, 1.0, 1.0
-    r, g, b = np.clip(ratio, 0.6, 1.6)
-    return float(r), float(g), float(b)

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from stream.arrays import Bytes, Float, f32, u8
 from stream.background import Background
 from stream.covers import blocked
+from stream.exposure import UNLIT, Gain, exposure
 from stream.plate import Memory, Plate, View
-from stream.sources import exposure, steps
+from stream.sources import steps
 from stream.types import Frame, Image
 
 _SIGHTINGS = 12
@@ -27,7 +28,6 @@ _ENOUGH = 8
 _ASK_AGAIN = 12
 _LIKE = np.exp(-np.square(np.arange(256)) / (2 * 14.0 * 14.0)).astype(np.float32)
 _UNUSUAL = (0.02 + 0.98 * np.exp(-np.square(np.arange(256) / 20.0))).astype(np.float32)
-_UNLIT = (1.0, 1.0, 1.0)
 _DRIFT = 0.03
 _UNSETTLED = 0.6
 _SAMPLE = 7
@@ -49,7 +49,7 @@ class Still:
     rgb: Image
     known: Bytes
     noisy: bool
-    gains: dict[int, tuple[float, float, float]] = field(default_factory=dict)
+    gains: dict[int, Gain] = field(default_factory=dict)
 
 
 def recall(
@@ -75,9 +75,9 @@ def recall(
     y0, x0 = origin[1], origin[0]
     box = np.s_[y0 : y0 + wanted.shape[0], x0 : x0 + wanted.shape[1]]
     light = None if last is None else plate.memory(last.light)
-    gain = _UNLIT
+    gain = UNLIT
     if last is not None and light is not None:
-        gain = exposure(plate, light, current, frame, np.eye(3), forbidden)
+        gain = exposure(plate, light, current, np.eye(3), forbidden)
         # Wanted when this frame is asked what it shows.
         last.gains[frame.index] = 1 / gain[0], 1 / gain[1], 1 / gain[2]
     if (
@@ -87,7 +87,7 @@ def recall(
         or not forbidden <= last.forbidden
         or max(abs(g - 1) for g in gain) > _DRIFT
     ):
-        light, gain = current, _UNLIT
+        light, gain = current, UNLIT
         nothing = np.zeros(frame.rgb.shape[:2], np.uint8)
         noisy = _noisy(same, current)
         last = Still(view.pose, forbidden, frame.index, frame.rgb.copy(), nothing, noisy)
@@ -104,8 +104,8 @@ def recall(
     return _lit(last.rgb[box], gain), last.known[box] & wanted, last
 
 
-def _lit(rgb: Image, gain: tuple[float, float, float]) -> Image:
-    if gain == _UNLIT:
+def _lit(rgb: Image, gain: Gain) -> Image:
+    if gain == UNLIT:
         return rgb
     lit: Image = np.clip(rgb * np.array(gain, np.float32) + 0.5, 0, 255).astype(np.uint8)
     return lit
@@ -128,7 +128,7 @@ def _look_up(
     """
     same = sorted(same, key=lambda m: steps(m.seconds, current.seconds))[:_LOOKED_AT]
     # Asked of each frame this would cost more than all the rest.
-    steady = all(_gain(still, plate, m, light, frame) == _UNLIT for m in same[:: max(1, len(same) // 6)])
+    steady = all(_gain(still, plate, m, light) == UNLIT for m in same[:: max(1, len(same) // 6)])
     usual = None
     if scene is not None and scene.calm:
         rows, columns = ys * scene.rgb.shape[0] // frame.height, xs * scene.rgb.shape[1] // frame.width
@@ -147,7 +147,7 @@ def _look_up(
             else:
                 rows = ys[which] * cover.shape[0] // frame.height
                 clear[k] = cover[rows, xs[which] * cover.shape[1] // frame.width] == 0
-            gain = _UNLIT if steady else _gain(still, plate, memory, light, frame)
+            gain = UNLIT if steady else _gain(still, plate, memory, light)
             rgb[k] = _lit(memory.rgb.reshape(-1, 3).take(at, 0), gain)
         apart = np.array([steps(m.seconds, current.seconds) for m in memories])
         nearness = (0.05 + np.exp(-apart / 8.0)).astype(np.float32)[:, None]
@@ -189,13 +189,11 @@ def _agreed(rgb: Image, weight: Float, usual: tuple[Bytes, Bytes] | None, noisy:
     return mean.astype(np.uint8)
 
 
-def _gain(
-    still: Still, plate: Plate, memory: Memory, light: Memory, frame: Frame
-) -> tuple[float, float, float]:
+def _gain(still: Still, plate: Plate, memory: Memory, light: Memory) -> Gain:
     """From a memory's light to that of the resting plate; asked once of each memory."""
     known = still.gains.get(memory.index)
     if known is None:
-        known = exposure(plate, memory, light, frame, np.eye(3), still.forbidden)
+        known = exposure(plate, memory, light, np.eye(3), still.forbidden)
         still.gains[memory.index] = known
     return known
 

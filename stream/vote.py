@@ -100,15 +100,14 @@ def recall(
     two_layers = bool(np.count_nonzero(view.motion.near) >= 8)
     trust = plate.trust if two_layers else trail.trust(plate, view)
     if view.parallax is not None and (trust < _DEEP or (trust < _FLAT and not two_layers)):
-        candidates.append(choosing.follow(plate, view, frame, current, area, needed, forbidden, _FOLLOWED))
+        candidates.append(choosing.follow(plate, view, current, area, needed, forbidden, _FOLLOWED))
     # Where nothing can be followed, a homography is better than nothing.
     if trust >= _DEEP or not any(candidates):
         count = round(config.sources + 9 * (1 - plate.trust))
         chosen = choosing.choose(plate, view, float(frame.time), frame, missing, (x0, y0), forbidden, count)
         moved = any(m.view.pose != view.pose for m in chosen)
         for near in (False, True) if two_layers and moved else (False,):
-            seen = [choosing.glimpse(plate, m, view, frame, current, area, forbidden, near) for m in chosen]
-            candidates.append([source for source in seen if source is not None])
+            candidates.append(choosing.glimpses(plate, chosen, view, frame, current, area, forbidden, near))
     ballots = [
         _ballot(kept, plate.trust, float(frame.time), grey, ring, unit, usual) for kept in candidates if kept
     ]
