@@ -433,7 +433,11 @@ def _explained(
     for mine in (~layer, layer):
         if np.count_nonzero(mine) < 8:
             continue
-        fitted = geometry.refine(np.eye(3), source[mine], target[mine], 0.7 * unit, rounds=3)
+        dx, dy = np.median(target[mine] - source[mine], axis=0)
+        for start in (np.eye(3), geometry.shifting(dx, dy)):
+            fitted = geometry.refine(start, source[mine], target[mine], 0.7 * unit, rounds=3)
+            if fitted is not None:
+                break
         if fitted is not None:
             fits = np.minimum(fits, geometry.residuals(fitted[0], source, target))
     share = float(np.mean(fits < 1.2 * unit))

@@ -142,7 +142,7 @@ def glimpses(
             valid = u8(cv2.bitwise_and(inside_of(into, area.size, frame), np.uint8(1) - there))
             grey = u8(
                 cv2.warpPerspective(
-                    memory.grey, from_grey, area.size, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE
+                    memory.grey, from_grey, area.size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
                 )
             )
         if cv2.countNonZero(valid):
