@@ -24,16 +24,18 @@ _MOST_TEXTURED, _SPECK = 24, 24
 """Regions that get texture, the largest first, and the pixels below which nobody would see it."""
 
 
-def invent(picture: Image, missing: Bytes, inpaint: Inpaint | None) -> Image:
+def invent(picture: Image, missing: Bytes, inpaint: Inpaint | None, thin: float = 0.0) -> Image:
     """Fill the `missing` pixels (uint8 0 or 1) of a picture of any size (uint8 RGB) from what is around them.
 
     The structure comes from the network, or without one is a smooth fill; the texture is copied from the
-    picture (stream/texture.py). The same picture and hole always give the same result.
+    picture (stream/texture.py). Regions nowhere wider than twice `thin` pixels are filled smoothly and no
+    more. The same picture and hole always give the same result.
     """
     regions = _regions(missing, 24)
-    out = _sketched(picture, missing, inpaint, regions)
+    thick = [box for box in regions if thin <= 0 or _thickness(missing, box) > thin]
+    out = _sketched(picture, missing, inpaint, regions, thick)
     belief = 0.15 if inpaint is None else 0.4
-    for box in regions[:_MOST_TEXTURED]:
+    for box in thick[:_MOST_TEXTURED]:
         if np.count_nonzero(missing[box[1] : box[3], box[0] : box[2]]) < _SPECK:
             continue
         x0, y0, x1, y1 = _around(box, missing.shape)
@@ -43,20 +45,32 @@ def invent(picture: Image, missing: Bytes, inpaint: Inpaint | None) -> Image:
     return out
 
 
-def sketch(picture: Image, missing: Bytes, inpaint: Inpaint | None) -> Image:
+def sketch(picture: Image, missing: Bytes, inpaint: Inpaint | None, thin: float = 0.0) -> Image:
     """Fill the `missing` pixels smoothly: what the network paints, without texture.
 
-    Regions too many to be worth a network each, and all without one, are filled from their rim alone.
+    Regions too many or too `thin` to be worth a network each, and all without one, are filled from their rim
+    alone.
     """
-    return _sketched(picture, missing, inpaint, _regions(missing, 24))
+    regions = _regions(missing, 24)
+    thick = [box for box in regions if thin <= 0 or _thickness(missing, box) > thin]
+    return _sketched(picture, missing, inpaint, regions, thick)
 
 
-def _sketched(picture: Image, missing: Bytes, inpaint: Inpaint | None, regions: list[Box]) -> Image:
+def _thickness(missing: Bytes, box: Box) -> float:
+    """How far the innermost missing pixel of a box is from what is known."""
+    x0, y0, x1, y1 = box
+    inner = cv2.copyMakeBorder(missing[y0:y1, x0:x1], 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
+    return float(cv2.distanceTransform(inner, cv2.DIST_L2, 3).max())
+
+
+def _sketched(
+    picture: Image, missing: Bytes, inpaint: Inpaint | None, regions: list[Box], thick: list[Box]
+) -> Image:
     out = picture.copy()
     rest = missing
     if inpaint is not None:
         rest = missing.copy()
-        for box in regions[:_MOST]:
+        for box in thick[:_MOST]:
             if np.count_nonzero(rest[box[1] : box[3], box[0] : box[2]]) >= 32:
                 _complete(out, rest, box, inpaint)
     for box in regions:

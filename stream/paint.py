@@ -15,6 +15,8 @@ from stream.types import Frame, Image, Mask, Motion
 
 _FADE = 0.2
 _ANEW = 0.3
+_THIN = 3.0
+"""Pixels (at 360 lines) from what is known within which a smooth fill looks like any other."""
 
 
 def complete(
@@ -108,7 +110,9 @@ def _invent(
     pad = y0 - top, bottom - y1, x0 - left, right - x1
     missing = u8(cv2.copyMakeBorder(unseen, *pad, cv2.BORDER_CONSTANT, value=0))
     how = invent if flat else sketch
-    return how(around, missing, inpaint)[y0 - top : y1 - top, x0 - left : x1 - left]
+    return how(around, missing, inpaint, _THIN * frame.height / 360)[
+        y0 - top : y1 - top, x0 - left : x1 - left
+    ]
 
 
 def _mix(base: Image, other: Image, weight: NDArray[np.float32]) -> Image:

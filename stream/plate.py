@@ -31,8 +31,9 @@ Labels = NDArray[np.uint16]
 """h x w at working resolution: 0 where there is nothing, else the id of the track that covers the pixel."""
 
 _VIEWS = 1200
-_FLAT = 0.98
-"""Trust from which dense motion is not even measured."""
+_FLAT = 0.95
+_LAYERED = 0.5
+"""Trust from which dense motion is not even measured: of one homography, and of two."""
 
 _UNTOLD = 12
 _NOWHERE = geometry.shifting(1e6, 1e6)
@@ -164,7 +165,8 @@ def observe(plate: Plate, frame: Frame, motion: Motion, labels: Labels, mask: Ma
     trust = trust_of(motion.confidence)
     depth = None
     # How deep a scene is shows only after some frames; until then it may be.
-    if not motion.static and (trust < _FLAT or len(plate.views) < _UNTOLD):
+    enough = _LAYERED if np.count_nonzero(motion.near) >= 8 else _FLAT
+    if not motion.static and (trust < enough or len(plate.views) < _UNTOLD):
         view, depth = _with_parallax(view, plate.depth, u8(grey), labels, masked, frame)
     memory = Memory(
         view,
