@@ -10,13 +10,16 @@ import numpy as np
 from stream import texture
 from stream.arrays import Bytes, Float, f32, u8
 from stream.boxes import Box, parts
+from stream.networks import INPAINT_SIDE
 from stream.types import Image
 
 Inpaint = Callable[[Bytes, Bytes, Bytes, Bytes], Bytes]
-"""Image (256, 256, 3) RGB with the hole blanked, hole (256, 256) 0 or 1, reference (256, 256, 3), validity
-(256, 256) 0 or 1 -> the completed image (256, 256, 3); all uint8."""
+"""Image (S, S, 3) RGB with the hole blanked, hole (S, S) 0 or 1, reference (S, S, 3), validity (S, S) 0 or 1
+-> the completed image (S, S, 3); all uint8, S the `INPAINT_SIDE`."""
 
 CROP = 256
+"""Pixels across of the least that the network is shown."""
+
 _MOST = 6
 _SMOOTH = 500
 """Pixels across from which a smooth fill is made on a smaller picture."""
@@ -159,19 +162,16 @@ def _complete(out: Image, rest: Bytes, box: Box, inpaint: Inpaint) -> None:
     pad = 0, side - (y1 - y0), 0, side - (x1 - x0)
     picture = u8(cv2.copyMakeBorder(out[y0:y1, x0:x1], *pad, cv2.BORDER_REFLECT))
     hole = u8(cv2.copyMakeBorder(rest[y0:y1, x0:x1], *pad, cv2.BORDER_REFLECT))
-    blanked = u8(picture * (np.uint8(1) - hole)[..., None])
-    gaps = hole
-    if side != CROP:
-        # Averaged over the known pixels only, so that the blank hole does not darken its rim.
-        known = cv2.resize((1 - hole).astype(np.float32), (CROP, CROP), interpolation=cv2.INTER_AREA)
-        total = cv2.resize(blanked.astype(np.float32), (CROP, CROP), interpolation=cv2.INTER_AREA)
-        gaps = (np.asarray(known) < 0.5).astype(np.uint8)
-        small = np.clip(total / np.maximum(known, 1e-3)[..., None] + 0.5, 0, 255).astype(np.uint8)
-        blanked = u8(small * (np.uint8(1) - gaps)[..., None])
-    nothing = np.zeros((CROP, CROP, 3), np.uint8)
+    # Averaged over the known pixels only, so that the blank hole does not darken its rim.
+    size = (INPAINT_SIDE, INPAINT_SIDE)
+    known = np.asarray(cv2.resize((1 - hole).astype(np.float32), size, interpolation=cv2.INTER_AREA))
+    total = cv2.resize(u8(picture * (1 - hole)[..., None]), size, interpolation=cv2.INTER_AREA)
+    gaps = (known < 0.5).astype(np.uint8)
+    small = np.clip(total / np.maximum(known, 1e-3)[..., None] + 0.5, 0, 255).astype(np.uint8)
+    blanked = u8(small * (np.uint8(1) - gaps)[..., None])
+    nothing = np.zeros((INPAINT_SIDE, INPAINT_SIDE, 3), np.uint8)
     done = inpaint(blanked, gaps, nothing, nothing[..., 0].copy())
-    if side != CROP:
-        done = u8(cv2.resize(done, (side, side), interpolation=cv2.INTER_CUBIC))
+    done = u8(cv2.resize(done, (side, side), interpolation=cv2.INTER_CUBIC))
     mine = rest[y0:y1, x0:x1] > 0
     out[y0:y1, x0:x1][mine] = done[: y1 - y0, : x1 - x0][mine]
     rest[y0:y1, x0:x1] = 0

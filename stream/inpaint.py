@@ -14,8 +14,8 @@ from stream.types import Image
 def open_inpaint(config: Config) -> Inpaint | None:
     """Open the inpainter, None when the configuration wants none; no torch when the engine's cache has it.
 
-    The function takes image (256, 256, 3) uint8 RGB, hole (256, 256) uint8 0 or 1, reference like the image
-    and its validity like the hole, and returns the completed image.
+    The function takes image (S, S, 3) uint8 RGB with S = `INPAINT_SIDE`, hole (S, S) uint8 0 or 1, reference
+    like the image and its validity like the hole, and returns the completed image.
     """
     if not config.fill.inpaint or config.engine.name == "none":
         return None

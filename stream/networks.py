@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 STUFF_SIDE = 128
 """The stuff classifier looks at the whole picture at 128 x 128, as in ICIP 2019."""
 
-INPAINT_SIDE = 256
-"""Side of the inpainter's crops; one size, so that it is compiled once."""
+INPAINT_SIDE = 128
+"""Side of what the inpainter is shown: one size, so that it is compiled once, and enough for structure."""
 
 _MULTIPLE = 32
 

@@ -140,8 +140,8 @@ def test_the_inpainter_is_asked_with_a_blank_hole_and_only_the_hole_is_taken():
     shot = Shot([texture(320, 180)], [texture(320, 180)], [mask])
     out = outputs(shot, inpaint=inpaint)[0]
     image, gaps, reference, validity = asked[0]
-    assert image.shape == reference.shape == (256, 256, 3)
-    assert gaps.shape == validity.shape == (256, 256)
+    assert image.shape == reference.shape == (128, 128, 3)
+    assert gaps.shape == validity.shape == (128, 128)
     assert set(np.unique(gaps)) == {0, 1}
     assert not image[gaps > 0].any()
     # What it paints is the structure: the texture laid over it is the picture's own.
@@ -150,7 +150,7 @@ def test_the_inpainter_is_asked_with_a_blank_hole_and_only_the_hole_is_taken():
 
 def test_a_region_larger_than_the_crop_is_scaled():
     def inpaint(image, *_):
-        assert image.shape == (256, 256, 3)
+        assert image.shape == (128, 128, 3)
         return np.full_like(image, 99)
 
     mask = np.zeros((300, 460), bool)
