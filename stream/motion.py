@@ -14,23 +14,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from configs.schema import Plate as PlateConfig
-from stream import geometry
+from stream import geometry, motion_models
 from stream.arrays import u8
 from stream.geometry import Homography, Points
+from stream.motion_models import Ids
 from stream.types import Frame, Mask, Motion
 
 _LINES = 400
 _CORNERS = 350
 _HISTORY = 17
-_BASELINES = (16, 10, 6, 3)
-_EXPLAIN_FRAMES = 8
 _CELLS = (10, 6)
 _LEVELS = 3
 _FITTED = 120
 _ASKED = 100
 """Corners that are asked whether a camera at rest rests on."""
-
-Ids = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -93,14 +90,13 @@ def step(
     if static:
         main = np.eye(3)
     history = (*state.history, (ids, after))[-_HISTORY:]
-    layers = 2 if config is None else config.layers
-    if layers > 1 and not static and frame.index % 2 == 0:
-        votes = _vote(votes, ids, after, history, unit)
+    if (config is None or config.layers > 1) and not static and frame.index % 2 == 0:
+        votes = motion_models.vote(votes, ids, after, history, unit)
     near = votes > 0
-    models, fits = _models(main, state.models, before, after, near, unit, grey.shape, static)
+    models, fits = motion_models.models(main, state.models, before, after, near, unit, grey.shape, static)
     if len(models) == 2:
-        votes = _joined(votes, models, before, after)
-    share, wild = _explained(ids, after, near, history, unit)
+        votes = motion_models.joined(votes, models, before, after)
+    share, wild = motion_models.explained(ids, after, near, history, unit)
     # Wild corners are tracking failures; those that merely miss the layers may be a layer not yet found.
     stay = ((fits < 0.06 * grey.shape[1]) & ~wild) | (len(fits) < 30)
     explained = 0.8 * state.explained + 0.2 * share if main is not None else 0.0
@@ -323,127 +319,6 @@ def _is_static(
         return True
     drift = np.median(after[j] - anchor[1][i], axis=0)
     return bool(np.abs(drift).max() < 0.3)
-
-
-def _vote(
-    votes: NDArray[np.float32],
-    ids: Ids,
-    corners: Points,
-    history: tuple[tuple[Ids, Points], ...],
-    unit: float,
-) -> NDArray[np.float32]:
-    """Look for a second layer over the widest baseline that keeps half of the corners."""
-    votes = votes * np.float32(0.9)
-    for back in _BASELINES:
-        if len(history) <= back:
-            continue
-        old_ids, old = history[-1 - back]
-        _, i, j = np.intersect1d(old_ids, ids, assume_unique=True, return_indices=True)
-        if len(i) < max(16, 0.5 * len(ids)):
-            continue
-        source, target = old[i], corners[j]
-        first = geometry.robust(source, target, 1.5 * unit)
-        if first is None:
-            return votes
-        in_main = geometry.residuals(first[0], source, target) < 3.0 * unit
-        rest = ~in_main
-        if np.count_nonzero(rest) < max(8, 0.04 * len(i)):
-            votes[j] -= 1
-            return votes
-        second = geometry.robust(source[rest], target[rest], 2.0 * unit)
-        if second is None or np.count_nonzero(second[1]) < max(6, 0.4 * np.count_nonzero(rest)):
-            votes[j[in_main]] -= 1
-            return votes
-        r1 = geometry.residuals(first[0], source, target)
-        r2 = geometry.residuals(second[0], source, target)
-        in_second, in_first = (r2 < r1) & (r2 < 4 * unit), (r1 <= r2) & (r1 < 4 * unit)
-        shift = np.linalg.norm(target - source, axis=1)
-        if not in_second.any() or not in_first.any():
-            return votes
-        # What moves faster across the picture is nearer.
-        second_near = float(np.median(shift[in_second])) > float(np.median(shift[in_first]))
-        votes[j[in_second]] += 1 if second_near else -1
-        votes[j[in_first]] += -1 if second_near else 1
-        return votes
-    return votes
-
-
-def _models(
-    main: Homography | None,
-    last: tuple[Homography, ...],
-    before: Points,
-    after: Points,
-    near: NDArray[np.bool_],
-    unit: float,
-    shape: tuple[int, ...],
-    static: bool,
-) -> tuple[tuple[Homography, ...], NDArray[np.float32]]:
-    """One homography a layer (far first), and each corner's smallest residual."""
-    if main is None:
-        return (np.eye(3),), np.zeros(len(before), np.float32)
-    fits = geometry.residuals(main, before, after)
-    if static or np.count_nonzero(near) < 8 or np.count_nonzero(~near) < 8:
-        return (main,), fits
-    models = []
-    for layer, mine in enumerate((~near, near)):
-        source, target = before[mine], after[mine]
-        # The camera goes on much as it went, so the layer's last motion is the best start there is.
-        start = last[layer] if len(last) == 2 else None
-        fitted = None if start is None else geometry.refine(start, source, target, 0.7 * unit, rounds=3)
-        if fitted is None:
-            found = geometry.robust(source, target, 1.5 * unit)
-            if found is None or not geometry.plausible(found[0], shape[1], shape[0]):
-                return (main,), fits
-            fitted = found[0], geometry.residuals(found[0], source, target)
-        models.append(fitted[0])
-        fits[mine] = np.minimum(fits[mine], fitted[1])
-    return tuple(models), fits
-
-
-def _joined(
-    votes: NDArray[np.float32], models: tuple[Homography, ...], before: Points, after: Points
-) -> NDArray[np.float32]:
-    """Let corners that have no vote yet join the layer that they moved with."""
-    far, near = (geometry.residuals(h, before, after) for h in models)
-    first = np.where(near < far - 0.2, np.float32(0.5), np.float32(-0.5))
-    return np.where(np.abs(votes) < 0.02, first, votes).astype(np.float32)
-
-
-def _explained(
-    ids: Ids,
-    corners: Points,
-    near: NDArray[np.bool_],
-    history: tuple[tuple[Ids, Points], ...],
-    unit: float,
-) -> tuple[float, NDArray[np.bool_]]:
-    """Share of corners within 1.2 pixels (at 360 lines) of their layer's model over eight frames.
-
-    The second value marks corners that neither layer explains where the two explain most of the others.
-    """
-    wild = np.zeros(len(ids), bool)
-    back = min(_EXPLAIN_FRAMES, len(history) - 1)
-    if back < 1:
-        return 1.0, wild
-    old_ids, old = history[-1 - back]
-    _, i, j = np.intersect1d(old_ids, ids, assume_unique=True, return_indices=True)
-    if len(i) < 12:
-        return 0.0, wild
-    source, target, layer = old[i], corners[j], near[j]
-    fits = np.full(len(i), np.inf, np.float32)
-    for mine in (~layer, layer):
-        if np.count_nonzero(mine) < 8:
-            continue
-        dx, dy = np.median(target[mine] - source[mine], axis=0)
-        for start in (np.eye(3), geometry.shifting(dx, dy)):
-            fitted = geometry.refine(start, source[mine], target[mine], 0.7 * unit, rounds=3)
-            if fitted is not None:
-                break
-        if fitted is not None:
-            fits = np.minimum(fits, geometry.residuals(fitted[0], source, target))
-    share = float(np.mean(fits < 1.2 * unit))
-    if share > 0.6:
-        wild[j] = fits > 4.0 * unit
-    return share, wild
 
 
 def _find(grey: NDArray[np.uint8], avoid: NDArray[np.uint8], have: Points, count: int, unit: float) -> Points:

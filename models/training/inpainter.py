@@ -62,6 +62,7 @@ class Recipe:
     ghosts: float = 0.12  # share of references with a wrong patch marked valid
     gradient_weight: float = 0.5
     feature_weight: float = 0.5  # of the segmentator trunk's features; 0 leaves them out
+    start: str = ""  # weights file to begin with; "": at random
     segmentator: str = ""  # weights file the feature loss looks through; "": the one in the package
     save_every: int = 100  # steps
 
@@ -270,6 +271,8 @@ def train(data: Path, work: Path, recipe: Recipe, *, log: Callable[[str], None])
     torch.manual_seed(recipe.seed)
     net = build_inpainter()
     net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if recipe.start:
+        net.load_state_dict(read_weights(Path(recipe.start)))
     optimizer = torch.optim.Adam(net.parameters(), recipe.rate, betas=(0.9, 0.99))
     average = Average(net, recipe.average)
     eye = Path(recipe.segmentator) if recipe.segmentator else SEGMENTATOR
