@@ -11,12 +11,11 @@ from numpy.typing import NDArray
 
 from stream import geometry, trail
 from stream.arrays import Float, f32, u8
-from stream.boxes import Box
 from stream.covers import blocked, hidden
 from stream.exposure import exposure, exposures
 from stream.geometry import Homography
 from stream.plate import Memory, Plate, View, relate, relate_all, scale_to
-from stream.types import Frame, Image
+from stream.types import Frame
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,57 +202,6 @@ def _exposed(grey: NDArray[np.uint8], gain: tuple[float, float, float]) -> NDArr
     if gain == (1.0, 1.0, 1.0):
         return grey
     return u8(cv2.convertScaleAbs(grey, alpha=0.299 * gain[0] + 0.587 * gain[1] + 0.114 * gain[2]))
-
-
-def show(
-    plate: Plate, source: Source, view: View, frame: Frame, box: Box, whole: Box, forbidden: frozenset[int]
-) -> tuple[Image, NDArray[np.uint8]]:
-    """A source's pixels in a box (part of `whole`, the box of the source's area) at full size.
-
-    They are resampled once, or copied where the pose is the same.
-
-    Returns uint8 RGB without the gain, and which pixels are background (uint8 0 or 1).
-    """
-    x0, y0, x1, y1 = box
-    size = (x1 - x0, y1 - y0)
-    memory = source.memory
-    cover = blocked(plate, memory, forbidden)
-    if source.place is not None:
-        return _show_followed(source.place, memory, cover, whole, box)
-    into = geometry.shifting(-x0, -y0) @ source.forward
-    from_cover = into @ geometry.inverse(scale_to(cover.shape, frame.width, frame.height))
-    covered = cv2.warpPerspective(
-        cover, from_cover, size, flags=cv2.INTER_NEAREST, borderMode=cv2.BORDER_REPLICATE
-    )
-    if memory.view.pose == view.pose:
-        return memory.rgb[y0:y1, x0:x1], u8(np.uint8(1) - covered)
-    rgb = cv2.warpPerspective(memory.rgb, into, size, flags=cv2.INTER_CUBIC)
-    return u8(rgb), u8(cv2.bitwise_and(inside_of(into, size, frame), np.uint8(1) - covered))
-
-
-def _show_followed(
-    place: Float, memory: Memory, cover: NDArray[np.uint8], whole: Box, box: Box
-) -> tuple[Image, NDArray[np.uint8]]:
-    """`show` for a source whose pixels were followed: the places at reduced size, taken to full size."""
-    x0, y0, x1, y1 = box
-    height, width = memory.rgb.shape[:2]
-    fx, fy = width / memory.grey.shape[1], height / memory.grey.shape[0]
-    rows, columns = place.shape[:2]
-    grid = np.empty_like(place)
-    grid[..., 0] = np.arange(columns, dtype=np.float32) + np.float32(whole[0] / fx)
-    grid[..., 1] = np.arange(rows, dtype=np.float32)[:, None] + np.float32(whole[1] / fy)
-    moved = (place - grid) * np.array([fx, fy], np.float32)
-    full = cv2.resize(moved, (whole[2] - whole[0], whole[3] - whole[1]), interpolation=cv2.INTER_LINEAR)
-    at = f32(full[y0 - whole[1] : y1 - whole[1], x0 - whole[0] : x1 - whole[0]].copy())
-    at[..., 0] += np.arange(x0, x1, dtype=np.float32)
-    at[..., 1] += np.arange(y0, y1, dtype=np.float32)[:, None]
-    rgb = cv2.remap(memory.rgb, at, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)  # type: ignore[call-overload]
-    inside = (at[..., 0] >= 1) & (at[..., 1] >= 1) & (at[..., 0] <= width - 2) & (at[..., 1] <= height - 2)
-    sx, sy = cover.shape[1] / width, cover.shape[0] / height
-    if (sx, sy) != (1.0, 1.0):
-        at = (at + np.float32(0.5)) * np.array([sx, sy], np.float32) - np.float32(0.5)
-    covered = cv2.remap(cover, at, None, cv2.INTER_NEAREST, borderMode=cv2.BORDER_REPLICATE)  # type: ignore[call-overload]
-    return u8(rgb), (inside & (covered == 0)).astype(np.uint8)
 
 
 def rim_error(source: Source, grey: NDArray[np.uint8], ring: NDArray[np.uint8], sigma: float) -> Float:

@@ -17,9 +17,10 @@ from configs.schema import Plate as PlateConfig
 from stream import geometry, trail
 from stream import sources as choosing
 from stream.arrays import Float, f32, u8
+from stream.assembly import assemble
 from stream.background import Background
 from stream.boxes import Box
-from stream.plate import Plate, View, vote_size
+from stream.plate import Plate, vote_size
 from stream.sources import Area, Source
 from stream.types import Frame, Hole, Image, Motion
 
@@ -34,9 +35,6 @@ _DOUBT = 5.0
 _FOLLOWED_COST = 3.0
 _FOLLOWED = 12
 _FLOOR = 1e-30
-_SHARP = np.array([0.02, -0.05, 1.06, -0.05, 0.02], np.float32)
-"""Raises the finest detail by what the mean of cubic interpolations at many phases has lost of it."""
-
 _LIKE = np.exp(-np.square(np.arange(256)) / (2 * _AGREE * _AGREE)).astype(np.float32)
 
 
@@ -115,7 +113,8 @@ def recall(
         return None
     if len(ballots) > 1:
         ballots = _split(ballots, grey, ring, unit)
-    return _assemble(plate, ballots, needed, view, frame, box, forbidden)
+    shares = [pair for b in ballots for pair in zip(b.sources, b.weights, strict=True)]
+    return Recall(*assemble(plate, shares, missing, view, box, forbidden))
 
 
 def area_of(box: Box, frame: Frame) -> Area:
@@ -232,48 +231,3 @@ def _split(
             Ballot(ballot.sources, weights, u8((mine > 0).astype(np.uint8) & ballot.seen), ballot.answer)
         )
     return out
-
-
-def _assemble(
-    plate: Plate,
-    ballots: Sequence[Ballot],
-    needed: NDArray[np.uint8],
-    view: View,
-    frame: Frame,
-    box: Box,
-    forbidden: frozenset[int],
-) -> Recall:
-    """Bring the winners in at full size and average them by their shares."""
-    x0, y0, x1, y1 = box
-    shape = (y1 - y0, x1 - x0)
-    colour = np.zeros((*shape, 3), np.float32)
-    total = np.zeros(shape, np.float32)
-    used = []
-    moved = any(s.memory.view.pose != view.pose for ballot in ballots for s in ballot.sources)
-    for ballot in ballots:
-        for source, weight in zip(ballot.sources, ballot.weights, strict=True):
-            x, y, w, h = cv2.boundingRect(cv2.bitwise_and((weight > 0.02).astype(np.uint8), needed))
-            if w == 0:
-                continue
-            fx, fy = shape[1] / weight.shape[1], shape[0] / weight.shape[0]
-            # One reduced pixel more on each side: the shares are interpolated there.
-            left, top = max(0, int((x - 1) * fx)), max(0, int((y - 1) * fy))
-            right, bottom = min(shape[1], int((x + w + 1) * fx) + 1), min(shape[0], int((y + h + 1) * fy) + 1)
-            inner = slice(top, bottom), slice(left, right)
-            whole = (x0 + left, y0 + top, x0 + right, y0 + bottom)
-            rgb, valid = choosing.show(plate, source, view, frame, whole, box, forbidden)
-            share = cv2.resize(weight, shape[::-1], interpolation=cv2.INTER_LINEAR)[inner]
-            # The tiny constant serves pixels that are background only at full size, at the edge of a mask.
-            share = cv2.multiply(share + np.float32(1e-6), valid, dtype=cv2.CV_32F)
-            total[inner] += share
-            r, g, b = source.gain
-            weighed = cv2.merge([share * np.float32(r), share * np.float32(g), share * np.float32(b)])
-            colour[inner] += cv2.multiply(rgb, weighed, dtype=cv2.CV_32F)
-            used.append(source.memory.index)
-    seen = (total > 0).astype(np.uint8)
-    colour *= (np.float32(1) / np.maximum(total, np.float32(1e-12)))[..., None]
-    if moved:
-        amid = cv2.erode(seen, np.ones((5, 5), np.uint8), borderType=cv2.BORDER_CONSTANT, borderValue=0)
-        cv2.copyTo(f32(cv2.sepFilter2D(colour, -1, _SHARP, _SHARP)), u8(amid), colour)
-    rgb = np.clip(colour + np.float32(0.5), 0, 255).astype(np.uint8)
-    return Recall(rgb, seen, tuple(sorted(set(used))))

@@ -1,0 +1,147 @@
+"""The winners of a vote brought in at full size, each pixel resampled once, and averaged by their shares.
+
+Only the pixels that are asked for are touched, as a list: holes fill less than half of their boxes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from stream import geometry
+from stream.arrays import Bytes, Float, f32, u8
+from stream.boxes import Box
+from stream.covers import blocked
+from stream.plate import Plate, View
+from stream.sources import Source
+from stream.types import Image
+
+_SHARP = np.array([0.02, -0.05, 1.06, -0.05, 0.02], np.float32)
+"""Raises the finest detail by what the mean of cubic interpolations at many phases has lost of it."""
+
+_ROW = 1024
+"""Pixels a row of the maps that lists are sampled through; OpenCV takes no map longer than 32767."""
+
+Shares = Sequence[tuple[Source, Float]]
+"""Sources, and their shares of each pixel of a box at reduced size."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Pixels:
+    """A list of n pixels of a `box`: their indices in it, and their places in the frame, in rows of a map."""
+
+    box: Box
+    index: NDArray[np.intp]
+    places: Float
+
+    def some(self, which: NDArray[np.intp]) -> _Pixels:
+        """Some of them."""
+        return _Pixels(self.box, self.index[which], _in_rows(self.places.reshape(-1, 2)[which]))
+
+
+def assemble(
+    plate: Plate, shares: Shares, asked: Bytes, view: View, box: Box, forbidden: frozenset[int]
+) -> tuple[Image, Bytes, tuple[int, ...]]:
+    """Average what sources show of the pixels `asked` for (uint8 0 or 1, of the box's size).
+
+    Returns uint8 RGB of the box, where it is known (0 or 1), and the frames that served.
+    """
+    # Two pixels more: detail is raised with its surroundings in sight.
+    index = np.flatnonzero(cv2.dilate(asked, np.ones((5, 5), np.uint8)))
+    rows, columns = np.divmod(index, asked.shape[1])
+    pixels = _Pixels(box, index, _in_rows(np.stack([columns + box[0], rows + box[1]], 1)))
+    colour, total = np.zeros((len(index), 3), np.float32), np.zeros(len(index), np.float32)
+    used = set()
+    for source, weight in shares:
+        share = _at_full_size(weight, pixels)
+        which = np.flatnonzero(share > 0.005)
+        if len(which) > 0.5 * len(index):
+            rgb, clear = _show(plate, source, view, pixels, forbidden)
+            share *= clear
+            total += share
+            colour += rgb * (share[:, None] * np.array(source.gain, np.float32))
+        elif len(which):
+            rgb, clear = _show(plate, source, view, pixels.some(which), forbidden)
+            part = share[which] * clear
+            total[which] += part
+            colour[which] += rgb * (part[:, None] * np.array(source.gain, np.float32))
+        if len(which):
+            used.add(source.memory.index)
+    for source, _ in shares:
+        # Pixels that are background only at full size, at the edge of a mask.
+        which = np.flatnonzero(total == 0)
+        if not len(which):
+            break
+        rgb, clear = _show(plate, source, view, pixels.some(which), forbidden)
+        total[which] = clear
+        colour[which] = rgb * (clear[:, None] * np.array(source.gain, np.float32))
+    picture = np.zeros((*asked.shape, 3), np.float32)
+    seen = np.zeros(asked.shape, np.uint8)
+    picture.reshape(-1, 3)[index] = colour / np.maximum(total, np.float32(1e-12))[:, None]
+    seen.ravel()[index] = total > 0
+    if any(source.memory.view.pose != view.pose for source, _ in shares):
+        amid = cv2.erode(seen, np.ones((5, 5), np.uint8), borderType=cv2.BORDER_CONSTANT, borderValue=0)
+        cv2.copyTo(f32(cv2.sepFilter2D(picture, -1, _SHARP, _SHARP)), u8(amid), picture)
+    rgb = np.clip(picture + np.float32(0.5), 0, 255).astype(np.uint8)
+    return rgb, seen, tuple(sorted(used))
+
+
+def _in_rows(at: NDArray[np.generic]) -> Float:
+    """A list of places (n, 2) as rows of a map."""
+    places = np.zeros((-(-len(at) // _ROW), _ROW, 2), np.float32)
+    places.reshape(-1, 2)[: len(at)] = at
+    return places
+
+
+def _at_full_size(plane: Float, pixels: _Pixels) -> Float:
+    """A plane of the box at reduced size, read at its pixels."""
+    x0, y0, x1, y1 = pixels.box
+    full = f32(cv2.resize(plane, (x1 - x0, y1 - y0), interpolation=cv2.INTER_LINEAR))
+    return full.reshape(-1, *plane.shape[2:]).take(pixels.index, 0)
+
+
+def _show(
+    plate: Plate, source: Source, view: View, pixels: _Pixels, forbidden: frozenset[int]
+) -> tuple[Image, NDArray[np.bool_]]:
+    """What a source shows of pixels (n, 3), resampled once, and whether it is background (n,).
+
+    Without the gain; copied where the pose is the same.
+    """
+    memory = source.memory
+    height, width = memory.rgb.shape[:2]
+    cover = blocked(plate, memory, forbidden)
+    places = pixels.places
+    if source.place is not None:
+        moved = _moved(source.place, memory.grey.shape, (width, height), pixels)
+        places = _in_rows(places.reshape(-1, 2)[: len(pixels.index)] + moved)
+    elif memory.view.pose != view.pose:
+        places = f32(cv2.perspectiveTransform(places, geometry.inverse(source.forward)))
+    copied = memory.view.pose == view.pose and source.place is None
+    rgb = _read(memory.rgb, places, cv2.INTER_NEAREST if copied else cv2.INTER_CUBIC)
+    inside = cv2.inRange(places, (1, 1, 0, 0), (width - 2, height - 2, 0, 0)) if not copied else None
+    if cover.shape != (height, width):
+        to_cover = np.array([cover.shape[1] / width, cover.shape[0] / height], np.float32)
+        places = (places + np.float32(0.5)) * to_cover - np.float32(0.5)
+    clear = _read(cover, places, cv2.INTER_NEAREST) == 0
+    if inside is not None:
+        clear &= u8(inside) > 0
+    count = len(pixels.index)
+    return rgb.reshape(-1, 3)[:count], clear.ravel()[:count]
+
+
+def _moved(place: Float, shape: tuple[int, ...], size: tuple[int, int], pixels: _Pixels) -> Float:
+    """How far pixels followed at reduced size (`shape` of the whole) moved, in pixels of the frame."""
+    fx, fy = size[0] / shape[1], size[1] / shape[0]
+    moved = np.empty_like(place)
+    rows, columns = place.shape[:2]
+    moved[..., 0] = (place[..., 0] - np.arange(columns, dtype=np.float32) - pixels.box[0] / fx) * fx
+    moved[..., 1] = (place[..., 1] - np.arange(rows, dtype=np.float32)[:, None] - pixels.box[1] / fy) * fy
+    return _at_full_size(moved, pixels)
+
+
+def _read(image: Bytes, places: Float, how: int) -> Bytes:
+    return u8(cv2.remap(image, places, None, how, borderMode=cv2.BORDER_REPLICATE))  # type: ignore[call-overload]
