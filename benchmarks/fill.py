@@ -44,6 +44,7 @@ from configs.schema import Config, load_config
 from engines import available_threads
 from engines.hardware import cpu_name
 from stream import fill, hole, motion, plate
+from stream.perceive import working_size
 from stream.types import INVENTED, REFERENCE, SEEN, Filled, Frame, Image, Motion
 
 RATE = 25
@@ -99,7 +100,8 @@ def run(
                 moved, state = motion.step(state, frame, mask, config.plate)
             motions.append(moved)
             with clock.time("plate"):
-                known = plate.observe(known, frame, moved, np.zeros(mask.shape, np.uint16), mask)
+                things = np.zeros(working_size(config, frame), np.uint16)
+                known = plate.observe(known, frame, moved, things, mask)
         at = index - ahead
         if at < 0:
             continue

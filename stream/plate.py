@@ -65,7 +65,8 @@ class Memory:
 
     `small` is the frame averaged over 8 x 8 pixels, uint8 RGB; `half` and `grey` the frame at the size at
     which sources are compared (`vote_size`), uint8. `masked`: uint8 like `labels`, 1 where the
-    user's own mask says that the background cannot be seen; None without one.
+    user's own mask says that the background cannot be seen; None without one. `things`: all of both at the
+    size of `grey`, uint8 0 or 1.
     """
 
     view: View
@@ -76,6 +77,7 @@ class Memory:
     small: Image
     half: Image
     grey: NDArray[np.uint8]
+    things: NDArray[np.uint8]
 
     @property
     def index(self) -> int:
@@ -162,12 +164,15 @@ def observe(plate: Plate, frame: Frame, motion: Motion, labels: Labels, mask: Ma
     masked = None if mask is None else shrunk(mask, labels.shape)
     half = cv2.resize(frame.rgb, vote_size(frame.width, frame.height), interpolation=cv2.INTER_AREA)
     grey = cv2.cvtColor(half, cv2.COLOR_RGB2GRAY)
+    things = shrunk(labels > 0, grey.shape)
+    if masked is not None:
+        things |= shrunk(masked > 0, grey.shape)
     trust = trust_of(motion.confidence)
     depth = None
     # How deep a scene is shows only after some frames; until then it may be.
     enough = _LAYERED if np.count_nonzero(motion.near) >= 8 else _FLAT
     if not motion.static and (trust < enough or len(plate.views) < _UNTOLD):
-        view, depth = _with_parallax(view, plate.depth, u8(grey), labels, masked, frame)
+        view, depth = _with_parallax(view, plate.depth, u8(grey), things, frame)
     memory = Memory(
         view,
         float(frame.time),
@@ -177,6 +182,7 @@ def observe(plate: Plate, frame: Frame, motion: Motion, labels: Labels, mask: Ma
         u8(small),
         u8(half),
         u8(grey),
+        things,
     )
     memories = _thin((*plate.memories, memory), plate)
     kept = {m.index for m in memories}
@@ -200,16 +206,12 @@ def _with_parallax(
     view: View,
     last: ParallaxState | None,
     grey: NDArray[np.uint8],
-    labels: Labels,
-    masked: NDArray[np.uint8] | None,
+    things: NDArray[np.uint8],
     frame: Frame,
 ) -> tuple[View, ParallaxState | None]:
     """The view with its dense motion, and what must be known of it for the next frame."""
-    hidden = shrunk(labels > 0, grey.shape)
-    if masked is not None:
-        hidden |= shrunk(masked > 0, grey.shape)
     r = max(2, round(3 * grey.shape[0] / 180))
-    hidden = u8(cv2.dilate(hidden, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * r + 1, 2 * r + 1))))
+    hidden = u8(cv2.dilate(things, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * r + 1, 2 * r + 1))))
     if last is None or view.motion.cut or last.grey.shape != grey.shape:
         first, depth = parallax.begin(grey, hidden)
         return replace(view, parallax=first), depth
@@ -257,10 +259,15 @@ def _related(a: View, b: View, near: bool) -> Homography:
 
 def shrunk(mask: Mask, shape: tuple[int, ...]) -> NDArray[np.uint8]:
     """A mask at another size, 1 wherever any of it is set."""
-    raw = mask.astype(np.uint8) * np.uint8(255)
-    if raw.shape != shape[:2]:
-        raw = u8(cv2.resize(raw, shape[1::-1], interpolation=cv2.INTER_AREA))
-    return (raw > 0).astype(np.uint8)
+    raw = mask.view(np.uint8) if mask.dtype == bool else (mask > 0).astype(np.uint8)
+    if raw.shape == shape[:2]:
+        return raw.copy()
+    times = max(raw.shape[0] / shape[0], raw.shape[1] / shape[1])
+    if times > 1:
+        # Grown by what one pixel of the other size covers; to average would take ten times as long.
+        reach = 2 * int(np.ceil((times - 1) / 2)) + 1
+        raw = u8(cv2.dilate(raw, np.ones((reach, reach), np.uint8)))
+    return u8(cv2.resize(raw, shape[1::-1], interpolation=cv2.INTER_NEAREST))
 
 
 def vote_size(width: int, height: int) -> tuple[int, int]:

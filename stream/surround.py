@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from stream.arrays import Bytes, Float, f32, u8
-from stream.background import Background, background, fit, grown, things
+from stream.background import Background, background, fit, grown
 from stream.plate import Memory, Plate
 
 
@@ -151,7 +151,7 @@ def differ(memory: Memory, found: Background) -> Difference:
     empty = Difference(nothing, nothing, nothing)
     scene, sure = found.rgb, found.sure
     picture = memory.half
-    covered = things(memory, shape)
+    covered = memory.things
     open_ground = (sure > 0) & (grown(covered, 6 * shape[0] / 180) == 0)
     if not found.calm or np.count_nonzero(open_ground) < 200:
         return empty
