@@ -9,8 +9,9 @@ import numpy as np
 
 from stream import surround
 from stream.arrays import Bytes, u8
-from stream.background import fit
+from stream.background import background, fit
 from stream.plate import Labels, Memory, Plate
+from stream.reflection import reflection
 
 _SHADED = 40
 
@@ -40,8 +41,10 @@ def _covers(plate: Plate, memory: Memory, forbidden: frozenset[int]) -> tuple[By
         difference = surround.compare(plate, memory)
         others = ((memory.labels > 0) & (cover == 0)).astype(np.uint8)
         drags = surround.attached(difference, cover, others)
-        cover = grown(cover)
+        bare, cover = cover, grown(cover)
         more = drags.parts | (drags.shadow > _SHADED)
+        if plate.mirrored > 0.5 and (scene := background(plate, memory)) is not None:
+            more |= reflection(memory.half, scene, bare, others) > 0
         if more.any():
             shape = cover.shape
             cover = cover | grown(fit(more, shape))

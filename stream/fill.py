@@ -11,13 +11,14 @@ import numpy as np
 from configs.schema import Config
 from stream import paint, planes, surround, trail, vote
 from stream import still as still_plate
-from stream.arrays import u8
+from stream.arrays import Bytes, u8
 from stream.background import background
 from stream.boxes import Box, parts
 from stream.crops import Inpaint
 from stream.elsewhere import Elsewhere
 from stream.hole import bounds
 from stream.plate import Memory, Plate, vote_size
+from stream.reflection import reflection
 from stream.types import INVENTED, SEEN, UNTOUCHED, Filled, Frame, Hole, Motion
 
 _SHADED_RATE = 0.1
@@ -60,8 +61,12 @@ def fill(
             drags = dragged(hole, memory, plate.differences[memory.index])
             # A shadow goes where its thing goes: what is dark beside it for a moment is something else.
             shaded = plate.shaded + _SHADED_RATE * (bool(drags.shadow.any()) - plate.shaded)
-            plate = replace(plate, shaded=shaded)
-            hole = attach(hole, frame, drags, shaded > 0.5, config)
+            mirror = reflection(memory.half, scene, *_things(hole, memory))
+            mirrored = plate.mirrored + _SHADED_RATE * (bool(mirror.any()) - plate.mirrored)
+            if mirrored > 0.5 >= plate.mirrored:
+                plate.covers.clear()
+            plate = replace(plate, shaded=shaded, mirrored=mirrored)
+            hole = attach(hole, frame, drags, shaded > 0.5, mirror if mirrored > 0.5 else None, config)
     assert hole.box is not None
     x0, y0, x1, y1 = hole.box
     patch = frame.rgb[y0:y1, x0:x1].copy()
@@ -107,21 +112,30 @@ def fill(
     )
 
 
+def _things(hole: Hole, memory: Memory) -> tuple[Bytes, Bytes]:
+    """What goes and what stays of a frame, uint8 0 or 1, at the size of comparison and of the labels."""
+    core = u8(cv2.resize(hole.alpha, memory.half.shape[1::-1], interpolation=cv2.INTER_AREA) > 100)
+    return core.view(np.uint8), ((memory.labels > 0) & ~np.isin(memory.labels, hole.tracks)).astype(np.uint8)
+
+
 def dragged(hole: Hole, memory: Memory, difference: surround.Difference) -> surround.Attached:
     """What the things of a hole drag along beyond it; of the user's own masks (no tracks) shadows alone."""
-    core = u8(cv2.resize(hole.alpha, memory.half.shape[1::-1], interpolation=cv2.INTER_AREA) > 100)
-    others = ((memory.labels > 0) & ~np.isin(memory.labels, hole.tracks)).astype(np.uint8)
+    core, others = _things(hole, memory)
     if hole.tracks:
-        return surround.attached(difference, core.view(np.uint8), others)
+        return surround.attached(difference, core, others)
     nothing = np.zeros(core.shape, np.uint8)
-    return surround.Attached(nothing, surround.shadow(difference, core.view(np.uint8), nothing, others))
+    return surround.Attached(nothing, surround.shadow(difference, core, nothing, others))
 
 
-def attach(hole: Hole, frame: Frame, drags: surround.Attached, shaded: bool, config: Config) -> Hole:
-    """Grow the hole by parts that its masks left out and, when it is `shaded`, by its shadow."""
+def attach(
+    hole: Hole, frame: Frame, drags: surround.Attached, shaded: bool, mirror: Bytes | None, config: Config
+) -> Hole:
+    """Grow the hole by parts that its masks left out, by its mirror image and, when `shaded`, its shadow."""
     # Smooth, but never beyond where it is surely dark.
     more = u8(cv2.min(cv2.GaussianBlur(drags.shadow, (0, 0), 1.0), (drags.shadow > 0) * np.uint8(255)))
     more = more if shaded else np.zeros_like(more)
+    if mirror is not None:
+        more = u8(cv2.max(more, cv2.GaussianBlur(mirror, (0, 0), 1.0)))
     if drags.parts.any():
         lines = drags.parts.shape[0]
         soft = max(0.8, 0.5 * config.hole.soft * lines)

@@ -105,7 +105,8 @@ class Plate:
     The dictionaries and `still` alone are shared and change. `look_ahead`: seconds by which observing runs
     ahead of filling. `trust` in [0, 1]: how far memories from long ago can be aligned; low in deep scenes.
     `paint` and `used` (indices of the frames that served last) are what the fill hands on from
-    frame to frame. `shaded` in [0, 1]: how constantly a shadow has gone with what is removed. `depth`: the
+    frame to frame. `shaded` and `mirrored` in [0, 1]: how constantly a shadow and a mirror image have gone
+    with what is removed. `depth`: the
     last frame of the dense motion; `returns`: the same carried back from later frames, by index; `still`:
     what is behind while the camera rests.
     """
@@ -121,6 +122,7 @@ class Plate:
     depth: ParallaxState | None = None
     still: Still | None = None
     shaded: float = 0.6
+    mirrored: float = 0.4
     returns: dict[int, Parallax] = field(default_factory=dict)
     covers: dict[tuple[int, frozenset[int]], tuple[NDArray[np.uint8], ...]] = field(default_factory=dict)
     differences: dict[int, Difference] = field(default_factory=dict)
