@@ -48,7 +48,7 @@ def compose(seed: int = 1) -> Scene:
 
     Raises `EngineError` when the packages with the photographs are not installed.
     """
-    palace, bust, alpha = _photographs()
+    palace, bust, alpha = photographs()
     random = np.random.default_rng(seed)
     paths = [_shake(random) for _ in range(3)]
     frames, truth, person = [], [], []
@@ -102,7 +102,7 @@ def _seen_through(view: NDArray[Any], scene: Image) -> NDArray[np.float32]:
     return f32(cv2.resize(large, (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA).astype(np.float32))
 
 
-def _photographs() -> tuple[Image, NDArray[np.float32], NDArray[np.float32]]:
+def photographs() -> tuple[Image, NDArray[np.float32], NDArray[np.float32]]:
     """The palace, the person (float32 RGB) and the person's soft alpha in [0, 1]."""
     person = _photograph("skimage", "data/astronaut.png")[:346].astype(np.float32)
     outline = np.zeros(person.shape[:2], np.uint8)
