@@ -1,8 +1,8 @@
 """Draw the pictures of docs/fill.md: python -m benchmarks.pictures [--out docs]
 
 Clips are composed from photographs that come inside other packages, as `cleanplate demo` does, so their truth
-is known and they may be shown: a strip a case, of an early and a late frame - input, hole, output, truth, four
-times the difference.
+is known and they may be shown: a strip a case, of an early and a late frame - input, hole, output, truth, and
+four times the difference.
 """
 
 from __future__ import annotations

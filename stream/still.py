@@ -164,7 +164,12 @@ def _look_up(
         if len(done):
             chosen = which[done]
             there = None if usual is None else (usual[0][chosen], usual[1][chosen])
-            best[chosen] = _agreed(rgb[:, done], weight[:, done], there, still.noisy)
+            if scene is None or scene.calm:
+                best[chosen] = _agreed(rgb[:, done], weight[:, done], there, still.noisy)
+            else:
+                # Where things come and go all the time, what was seen last is most likely there still.
+                last = (weight[:, done] > 0).argmax(0)
+                best[chosen] = np.take_along_axis(rgb[:, done], last[None, :, None], 0)[0]
             known[chosen] = 1
         which = which[count < _ENOUGH]
         if not len(which) or len(memories) == len(same):
