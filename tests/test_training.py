@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
+from typer.testing import CliRunner
 
 from models.segmentator import CompactTrunk, build_segmentator
 from models.training import segmentator as program
@@ -20,6 +21,8 @@ from models.training.scores import average_precision, score_pictures
 from models.training.teacher import VOC_CLASSES, DeeplabTeacher
 from models.training.views import ViewMaker, read_cutouts
 from models.training.walk import walk
+from stream.commands import app
+from stream.errors import UsageError
 
 
 @pytest.fixture(autouse=True)
@@ -258,3 +261,10 @@ def test_written_weights_start_another_run_and_say_where_they_come_from(data, tm
 def test_missing_teacher_is_named(data, tmp_path):
     with pytest.raises(ValueError, match=r"nowhere\.tflite"):
         program.train(data, tmp_path, tiny(teacher="nowhere.tflite"), log=str)
+
+
+@pytest.mark.parametrize("value", ["quick", "[1, 2]"])
+def test_recipe_values_of_another_kind_are_refused(tmp_path, value):
+    done = CliRunner().invoke(app, ["train", "inpainter", "--data", str(tmp_path), "--set", f"rate={value}"])
+    assert isinstance(done.exception, UsageError)
+    assert "rate" in str(done.exception)

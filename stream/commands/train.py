@@ -38,12 +38,10 @@ def train(
     import difflib
     from importlib import import_module
 
-    import yaml
-
     if not data.is_dir():
         raise InputError("no such folder of training data", where=str(data))
     program = import_module(f"models.training.{model.value}")
-    known = {field.name for field in fields(program.Recipe)}
+    known = {field.name: field for field in fields(program.Recipe)}
     values = {}
     for text in change or ():
         key, equals, value = text.partition("=")
@@ -53,6 +51,23 @@ def train(
                 f"the recipe of {model.value} has no {key!r}",
                 hint=f"did you mean {near[0]!r}?" if near else f"it has: {', '.join(sorted(known))}",
             )
-        values[key] = yaml.safe_load(value)
+        values[key] = _converted(key, value, known[key].default)
     written = program.train(data, work / model.value, program.Recipe(**values), log=typer.echo)
     typer.echo(f"wrote {written}")
+
+
+def _converted(key: str, text: str, default: object) -> object:
+    """A value of a recipe, of the kind that it has by itself."""
+    import yaml
+
+    try:
+        if isinstance(default, float):
+            return float(text)  # YAML takes 6e-4 for a word
+        made = yaml.safe_load(text)
+    except (ValueError, yaml.YAMLError):
+        made = None
+    if isinstance(default, str):
+        return text
+    if type(made) is not type(default) and isinstance(default, (int, float)):
+        raise UsageError(f"{key} of the recipe cannot be {text!r}", hint=f"it is {default!r} by itself")
+    return made
