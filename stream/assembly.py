@@ -84,7 +84,7 @@ def assemble(
         colour[which] = _weighed(rgb, clear.astype(np.float32), source)
     picture = np.zeros((*asked.shape, 3), np.float32)
     seen = np.zeros(asked.shape, np.uint8)
-    colour *= _thrice(np.float32(1) / np.maximum(total, np.float32(1e-12)))
+    colour *= _thrice(f32(1 / np.maximum(total, np.float32(1e-12))))
     picture.reshape(-1, 3)[index] = colour
     seen.ravel()[index] = total > 0
     if any(source.memory.view.pose != view.pose for source, _ in shares):
