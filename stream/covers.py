@@ -32,6 +32,8 @@ def hidden(plate: Plate, memory: Memory, forbidden: Iterable[int]) -> Bytes:
 
 
 def _covers(plate: Plate, memory: Memory, forbidden: frozenset[int]) -> tuple[Bytes, ...]:
+    # Tracks that are not in the frame cover nothing of it.
+    forbidden &= memory.ids
     key = (memory.index, forbidden)
     known = plate.covers.get(key)
     if known is None:

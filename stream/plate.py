@@ -66,7 +66,7 @@ class Memory:
     `small` is the frame averaged over 8 x 8 pixels, uint8 RGB; `half` and `grey` the frame at the size at
     which sources are compared (`vote_size`), uint8. `masked`: uint8 like `labels`, 1 where the
     user's own mask says that the background cannot be seen; None without one. `things`: all of both at the
-    size of `grey`, uint8 0 or 1.
+    size of `grey`, uint8 0 or 1. `ids`: the tracks of `labels`.
     """
 
     view: View
@@ -78,6 +78,7 @@ class Memory:
     half: Image
     grey: NDArray[np.uint8]
     things: NDArray[np.uint8]
+    ids: frozenset[int]
 
     @property
     def index(self) -> int:
@@ -185,6 +186,7 @@ def observe(plate: Plate, frame: Frame, motion: Motion, labels: Labels, mask: Ma
         u8(half),
         u8(grey),
         things,
+        frozenset((1 + np.flatnonzero(np.bincount(labels.ravel())[1:])).tolist()),
     )
     memories = _thin((*plate.memories, memory), plate)
     kept = {m.index for m in memories}

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from stream.arrays import Bytes, Float, f32, u8
 from stream.background import Background
-from stream.covers import blocked
+from stream.covers import blocked, grown, select
 from stream.exposure import UNLIT, Gain, exposure
 from stream.plate import Memory, Plate, View
 from stream.sources import steps
@@ -80,19 +80,15 @@ def recall(
         gain = exposure(plate, light, current, np.eye(3), forbidden)
         # Wanted when this frame is asked what it shows.
         last.gains[frame.index] = 1 / gain[0], 1 / gain[1], 1 / gain[2]
-    if (
-        last is None
-        or light is None
-        or last.pose != view.pose
-        or not forbidden <= last.forbidden
-        or max(abs(g - 1) for g in gain) > _DRIFT
-    ):
+    if last is None or light is None or last.pose != view.pose or max(abs(g - 1) for g in gain) > _DRIFT:
         light, gain = current, UNLIT
         nothing = np.zeros(frame.rgb.shape[:2], np.uint8)
         noisy = _noisy(same, current)
         last = Still(view.pose, forbidden, frame.index, frame.rgb.copy(), nothing, noisy)
-    elif (since := frame.index - last.light) < _ASK_AGAIN or since % _ASK_AGAIN == 0:
-        last = replace(last, noisy=_noisy(same, current))
+    else:
+        last = _without(last, forbidden - last.forbidden, same)
+        if (since := frame.index - last.light) < _ASK_AGAIN or since % _ASK_AGAIN == 0:
+            last = replace(last, noisy=_noisy(same, current))
     kept = last.known[box] & wanted
     last.known[:] = 0
     last.known[box] = kept
@@ -102,6 +98,18 @@ def recall(
         last.rgb[ys + y0, xs + x0] = found
         last.known[ys + y0, xs + x0] = known
     return _lit(last.rgb[box], gain), last.known[box] & wanted, last
+
+
+def _without(still: Still, ids: frozenset[int], memories: list[Memory]) -> Still:
+    """A resting plate that knows nothing where any of some more tracks have been."""
+    if not ids:
+        return still
+    for memory in memories:
+        if memory.ids & ids:
+            where = grown(select(memory.labels, ids))
+            size = still.known.shape[1], still.known.shape[0]
+            still.known[u8(cv2.resize(where, size, interpolation=cv2.INTER_NEAREST)) > 0] = 0
+    return replace(still, forbidden=still.forbidden | ids)
 
 
 def _lit(rgb: Image, gain: Gain) -> Image:
