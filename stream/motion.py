@@ -29,14 +29,17 @@ _FITTED = 120
 _ASKED = 100
 """Corners that are asked whether a camera at rest rests on."""
 
+_STILL = 0.3
+"""Pixels that a camera at rest may be off."""
+
 
 @dataclass(frozen=True)
 class MotionState:
     """What must be known of the past; corners are in pixels of the reduced grey picture.
 
     `votes`: float32 (N,), positive for corners that go with the near layer, decaying. `history`: ids and
-    corners of the last frames, newest last. `models`: the last homographies, far first. `anchor`: the frame
-    at which the camera came to rest.
+    corners of the last frames, newest last. `models`: the last homographies, far first. `anchor`: the
+    picture and corners of the moment when the camera came to rest.
     """
 
     grey: NDArray[np.uint8] | None = None
@@ -46,7 +49,7 @@ class MotionState:
     next_id: int = 0
     history: tuple[tuple[Ids, Points], ...] = ()
     models: tuple[Homography, ...] = ()
-    anchor: tuple[Ids, Points] | None = None
+    anchor: tuple[NDArray[np.uint8], Points] | None = None
     explained: float = 1.0
     resting: bool = False
 
@@ -81,12 +84,13 @@ def step(
     if state.grey is None or state.grey.shape != grey.shape:
         return _first(frame.index, grey, scale, avoid)
     unit = grey.shape[0] / 360.0
-    if state.resting and (rested := _rested(state, grey, avoid, unit)) is not None:
-        return _next(frame.index, state, grey, scale, avoid, rested)
-    before, after, kept = _follow(state, grey, avoid, slice(None), _LEVELS)
+    drift = _drift(state, grey, avoid) if state.resting else None
+    if drift is not None and drift < _STILL:
+        return _next(frame.index, state, grey, scale, avoid, _rested(state, avoid))
+    before, after, kept = _follow(state.grey, grey, state.corners, avoid, _LEVELS)
     ids, votes = state.ids[kept], state.votes[kept]
     main = _main_model(before, after, unit, grey.shape)
-    static = _is_static(main, before, after, ids, state.anchor, grey.shape)
+    static = drift is None and _is_static(main, before, after, grey.shape)
     if static:
         main = np.eye(3)
     history = (*state.history, (ids, after))[-_HISTORY:]
@@ -121,7 +125,7 @@ def _next(
         corners, ids = np.vstack([corners, fresh]), np.concatenate([ids, new_ids])
         votes = np.concatenate([votes, np.zeros(len(fresh), np.float32)])
     next_id = max(state.next_id, int(ids[-1]) + 1 if len(ids) else 0)
-    anchor = state.anchor if followed.static and state.anchor is not None else (ids, corners)
+    anchor = state.anchor if followed.static and state.anchor is not None else (grey, corners)
     full = geometry.scaling(1 / scale[0], 1 / scale[1])
     motion = Motion(
         index=index,
@@ -147,27 +151,32 @@ def _next(
     return motion, state
 
 
-def _rested(
-    state: MotionState, grey: NDArray[np.uint8], avoid: NDArray[np.uint8], unit: float
-) -> _Followed | None:
-    """Follow some corners of a camera at rest; None when it may have moved, and all must be asked."""
-    asked = state.ids % max(1, len(state.ids) // _ASKED) == 0
-    before, after, kept = _follow(state, grey, avoid, asked, 1)
-    followed = np.flatnonzero(asked)[kept]
-    if len(followed) < 0.4 * _ASKED:
+def _drift(state: MotionState, grey: NDArray[np.uint8], avoid: NDArray[np.uint8]) -> float | None:
+    """How far a camera at rest is from where it came to rest, in pixels; None when too little is in sight.
+
+    Measured against the picture of that moment, so that nothing adds up over the time of a rest.
+    """
+    if state.anchor is None:
         return None
-    fitted = geometry.refine(np.eye(3), before, after, 0.5 * unit, rounds=1)
-    main = None if fitted is None else fitted[0]
-    if not _is_static(main, before, after, state.ids[followed], state.anchor, grey.shape):
-        return None
-    corners = state.corners.copy()
-    corners[followed] = after
-    share = float(np.mean(np.abs(after - before).max(1) < 0.4 * unit))
+    then, corners = state.anchor
     at = np.rint(corners).astype(int)
-    stay = (avoid[at[:, 1], at[:, 0]] == 0) & ~asked
-    stay[followed] = True
-    explained = 0.8 * state.explained + 0.2 * share
-    return _Followed((np.eye(3),), corners[stay], state.ids[stay], state.votes[stay], explained, True)
+    clear = np.flatnonzero(avoid[at[:, 1], at[:, 0]] == 0)
+    some = corners[clear[:: max(1, len(clear) // _ASKED)]]
+    before, after, _ = _follow(then, grey, some, avoid, 1)
+    if len(before) < 12:
+        return None
+    shift = float(np.abs(np.median(after - before, axis=0)).max())
+    fitted = geometry.refine(np.eye(3), before, after, 0.5, rounds=1) if len(before) >= 40 else None
+    turned = 0.0 if fitted is None else geometry.corner_motion(fitted[0], grey.shape[1], grey.shape[0])
+    return max(shift, _STILL * turned)
+
+
+def _rested(state: MotionState, avoid: NDArray[np.uint8]) -> _Followed:
+    """The corners of a camera that rests on: those that nothing covers, where they were."""
+    at = np.rint(state.corners).astype(int)
+    stay = avoid[at[:, 1], at[:, 0]] == 0
+    explained = 0.8 * state.explained + 0.2
+    return _Followed((np.eye(3),), state.corners[stay], state.ids[stay], state.votes[stay], explained, True)
 
 
 def between(a: Motion, b: Motion, start: Homography | None = None, near: bool = False) -> Homography | None:
@@ -235,7 +244,7 @@ def _first(
     full = geometry.apply(geometry.scaling(1 / scale[0], 1 / scale[1]), corners)
     motion = Motion(index, (np.eye(3),), full, ids, static=False, confidence=1.0, cut=True)
     votes = np.zeros(len(ids), np.float32)
-    state = MotionState(grey, corners, ids, votes, len(ids), ((ids, corners),), (), (ids, corners))
+    state = MotionState(grey, corners, ids, votes, len(ids), ((ids, corners),), (), (grey, corners))
     return motion, state
 
 
@@ -258,18 +267,17 @@ def _avoid(blocked: Mask, shape: tuple[int, ...]) -> NDArray[np.uint8]:
 
 
 def _follow(
-    state: MotionState,
+    then: NDArray[np.uint8],
     grey: NDArray[np.uint8],
+    corners: Points,
     avoid: NDArray[np.uint8],
-    which: slice | NDArray[np.bool_],
     levels: int,
 ) -> tuple[Points, Points, NDArray[np.bool_]]:
-    """Follow some of the corners into the next picture: where they were, where they are, which were found."""
-    corners = state.corners[which]
-    if len(corners) == 0 or state.grey is None:
-        return corners, corners, np.zeros(len(corners), bool)
+    """Follow corners into another picture: where they were, where they are, and which were found."""
+    if len(corners) == 0:
+        return corners, corners, np.zeros(0, bool)
     points, found, _ = cv2.calcOpticalFlowPyrLK(  # type: ignore[call-overload]  # None asks it to allocate
-        state.grey,
+        then,
         grey,
         corners.reshape(-1, 1, 2),
         None,
@@ -301,24 +309,14 @@ def _is_static(
     main: Homography | None,
     before: Points,
     after: Points,
-    ids: Ids,
-    anchor: tuple[Ids, Points] | None,
     shape: tuple[int, ...],
 ) -> bool:
-    """Whether the camera rests: no motion against the frame before, nor against where it came to rest."""
+    """Whether the camera has not moved since the frame before."""
     if main is None or len(before) < 12:
         return False
     if float(np.median(np.abs(after - before).max(1))) >= 0.2:
         return False
-    if geometry.corner_motion(main, shape[1], shape[0]) >= 1.0:
-        return False
-    if anchor is None:
-        return True
-    _, i, j = np.intersect1d(anchor[0], ids, assume_unique=True, return_indices=True)
-    if len(i) < 12:
-        return True
-    drift = np.median(after[j] - anchor[1][i], axis=0)
-    return bool(np.abs(drift).max() < 0.3)
+    return geometry.corner_motion(main, shape[1], shape[0]) < 1.0
 
 
 def _find(grey: NDArray[np.uint8], avoid: NDArray[np.uint8], have: Points, count: int, unit: float) -> Points:
