@@ -32,6 +32,9 @@ _ASKED = 100
 _STILL = 0.3
 """Pixels that a camera at rest may be off."""
 
+_LONG = 10
+"""Frames of rest from which corners are no longer followed; a hand that turns round holds still for a few."""
+
 
 @dataclass(frozen=True)
 class MotionState:
@@ -39,7 +42,7 @@ class MotionState:
 
     `votes`: float32 (N,), positive for corners that go with the near layer, decaying. `history`: ids and
     corners of the last frames, newest last. `models`: the last homographies, far first. `anchor`: the
-    picture and corners of the moment when the camera came to rest.
+    picture and corners of the moment when the camera came to rest; `rested`: for how many frames it has.
     """
 
     grey: NDArray[np.uint8] | None = None
@@ -51,7 +54,7 @@ class MotionState:
     models: tuple[Homography, ...] = ()
     anchor: tuple[NDArray[np.uint8], Points] | None = None
     explained: float = 1.0
-    resting: bool = False
+    rested: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,13 +87,13 @@ def step(
     if state.grey is None or state.grey.shape != grey.shape:
         return _first(frame.index, grey, scale, avoid)
     unit = grey.shape[0] / 360.0
-    drift = _drift(state, grey, avoid) if state.resting else None
-    if drift is not None and drift < _STILL:
+    drift = _drift(state, grey, avoid) if state.rested else None
+    if drift is not None and drift < _STILL and state.rested >= _LONG:
         return _next(frame.index, state, grey, scale, avoid, _rested(state, avoid))
     before, after, kept = _follow(state.grey, grey, state.corners, avoid, _LEVELS)
     ids, votes = state.ids[kept], state.votes[kept]
     main = _main_model(before, after, unit, grey.shape)
-    static = drift is None and _is_static(main, before, after, grey.shape)
+    static = (drift is None or drift < _STILL) and _is_static(main, before, after, grey.shape)
     if static:
         main = np.eye(3)
     history = (*state.history, (ids, after))[-_HISTORY:]
@@ -146,7 +149,7 @@ def _next(
         followed.models,
         anchor,
         followed.explained,
-        followed.static,
+        state.rested + 1 if followed.static else 0,
     )
     return motion, state
 
