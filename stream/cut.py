@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from fractions import Fraction
 
 from av.packet import Packet
 from av.stream import Stream
 
-_PREROLL = {"opus": Fraction(80, 1000), "mp3": Fraction(60, 1000), "vorbis": Fraction(60, 1000)}
+_PREROLL = {"opus": Fraction(240, 1000), "mp3": Fraction(60, 1000), "vorbis": Fraction(60, 1000)}
 _ONE_BLOCK = Fraction(30, 1000)
 """How much before the first sample a decoder must have heard to give it back rightly."""
 
@@ -39,8 +40,8 @@ def within(packet: Packet[Stream], window: Window, container: str) -> Packet[Str
         return None
     if packet.stream.type == "audio":
         codec = packet.stream.codec_context.name
-        if codec.startswith("pcm_") and length:
-            return _moved(_samples(packet, begin, begin + length, window), window)
+        if _width(packet.stream):
+            return _moved(_samples(packet, begin, window), window)
         if low is not None and begin < low and not _needed(begin, length, low, codec, container):
             return None
     elif packet.stream.type == "subtitle" and length:
@@ -64,18 +65,23 @@ def _needed(begin: Fraction, length: Fraction, low: Fraction, codec: str, contai
     return container == "avi" and low - begin <= length / 2
 
 
-def _samples(packet: Packet[Stream], begin: Fraction, end: Fraction, window: Window) -> Packet[Stream] | None:
+def _width(stream: Stream) -> int:
+    """Bytes of one sample of every channel; 0 for PCM of a kind that is not laid out so."""
+    context = stream.codec_context
+    found = re.fullmatch(r"pcm_(?:[suf](8|16|24|32|64)(?:le|be)?|alaw|mulaw)", context.name)
+    return int(found[1] or 8) // 8 * context.channels if found else 0  # type: ignore[attr-defined]
+
+
+def _samples(packet: Packet[Stream], begin: Fraction, window: Window) -> Packet[Stream] | None:
     """PCM cut to the samples that lie in the window."""
     rate = packet.stream.codec_context.sample_rate  # type: ignore[attr-defined]
-    count = round((end - begin) * rate)
+    width = _width(packet.stream)
+    count = packet.size // width
     first = 0 if window.low is None else max(0, -(-(window.low - begin) * rate // 1))
     last = count if window.high is None else min(count, -(-(window.high - begin) * rate // 1))
     if first >= last:
         return None
     if (first, last) == (0, count):
-        return packet
-    width, rest = divmod(packet.size, count)
-    if rest:
         return packet
     part: Packet[Stream] = Packet(bytes(packet)[first * width : last * width])
     part.stream, part.time_base = packet.stream, packet.time_base

@@ -20,7 +20,8 @@ from stream.source_info import SourceInfo, StreamInfo
 from stream.source_video import open_container
 
 _OWN_TAGS = frozenset(
-    {"encoder", "duration", "major_brand", "minor_version", "compatible_brands", "rotate", "software"}
+    {"encoder", "software", "duration", "rotate", "alpha_mode"}
+    | {"major_brand", "minor_version", "compatible_brands"}
 )
 """Tags that the output's muxer writes itself, about the output."""
 

@@ -27,6 +27,8 @@ _SWSCALE = av.video.reformatter.Interpolation
 _CAREFUL = int(_SWSCALE.BICUBIC | _SWSCALE.ACCURATE_RND | _SWSCALE.FULL_CHR_H_INT | _SWSCALE.FULL_CHR_H_INP)
 _RIFF_TAGS = "artist author comment copyright date genre language title album track encoded_by timecode"
 _TAGS: dict[str, set[str]] = {"gif": {"comment"}, "avi": set(_RIFF_TAGS.split())}
+_UNSEEN = {"handler_name", "vendor_id"}
+"""Tags that say nothing to a viewer."""
 _ROTATES = ("mp4", "mov", "matroska", "webm")
 
 
@@ -239,7 +241,8 @@ class VideoWriter:
         if info.sample_aspect not in (None, 1) and container == "gif":
             lost.append("gif has no sample aspect")
         tags = {**self._copier.video_tags, **self._copier.container_tags}
-        left = [key for key in tags if key.lower() not in _TAGS.get(container, {key.lower()})]
+        known = _TAGS.get(container)
+        left = [] if known is None else [key for key in tags if key.lower() not in known | _UNSEEN]
         if left:
             lost.append(f"{container} does not hold the tags {', '.join(left)}")
         if container == "avi":

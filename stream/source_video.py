@@ -160,7 +160,7 @@ def _pick(container: InputContainer, where: str) -> VideoStream:
 
 def _decoder(stream: VideoStream) -> VideoCodecContext:
     own = stream.codec_context
-    if own.name not in ("vp8", "vp9") or stream.metadata.get("alpha_mode") != "1":
+    if own.name not in ("vp8", "vp9") or not _is_clear(stream.metadata):
         return own
     # FFmpeg's own decoders pass over the transparency, which is a second video beside the first
     try:
@@ -171,6 +171,10 @@ def _decoder(stream: VideoStream) -> VideoCodecContext:
     clear.color_primaries, clear.color_trc = own.color_primaries, own.color_trc
     clear.colorspace, clear.color_range = own.colorspace, own.color_range
     return clear
+
+
+def _is_clear(metadata: dict[str, str]) -> bool:
+    return any(key.lower() == "alpha_mode" and value == "1" for key, value in metadata.items())
 
 
 def _decode(
@@ -358,7 +362,7 @@ def _with_warnings(info: SourceInfo, first: av.VideoFrame, deinterlace: bool) ->
         told.append("the video is interlaced and stays so; --deinterlace makes it progressive")
     if info.format != info.coded_format:
         told.append(f"pixel format {info.coded_format} is handled as {info.format}")
-    if info.metadata.get("alpha_mode") == "1" and not info.format.startswith("yuva"):
+    if _is_clear(info.metadata) and not info.format.startswith("yuva"):
         told.append("the video's transparency is not read")
     return replace(info, warnings=tuple(told))
 
