@@ -61,21 +61,17 @@ class Case:
 
 def cases() -> Iterator[Case]:
     """Every property in every container that can have it."""
-    for suffix in ("mp4", "mov", "mkv", "webm", "avi", "gif", "png"):
-        yield Case("no audio", suffix, VIDEO[suffix])
-        yield Case("one frame", suffix, f"{VIDEO[suffix]} -frames:v 1")
-        odd = {
-            "mp4": "-pix_fmt yuv444p",
-            "mov": "-pix_fmt yuv444p",
-            "mkv": "-pix_fmt yuv444p",
-            "avi": "-c:v ffv1 -pix_fmt yuv420p",
-        }
-        yield Case("odd size", suffix, f"-vf {_ODD} {VIDEO[suffix]} {odd.get(suffix, '')}", size="98x62")
-        yield Case("variable frame rate", suffix, f"{VIDEO[suffix]} {_irregular(suffix)}")
-        if suffix not in ("gif", "png"):
-            yield Case("sample aspect", suffix, f"{VIDEO[suffix]} -vf setsar=4/3")
-            for part in ("zero-length", "empty file"):
-                yield Case(part, suffix, VIDEO[suffix], expect=3)
+    fine = {"avi": "-c:v ffv1 -pix_fmt yuv420p", **dict.fromkeys(_FILM, "-pix_fmt yuv444p")}
+    for suffix, video in VIDEO.items():
+        yield Case("no audio", suffix, video)
+        yield Case("one frame", suffix, f"{video} -frames:v 1")
+        yield Case("odd size", suffix, f"-vf {_ODD} {video} {fine.get(suffix, '')}", size="98x62")
+        if suffix in _VIDEO:
+            yield Case("sample aspect", suffix, f"{video} -vf setsar=4/3")
+            yield Case("zero-length", suffix, video, expect=3)
+        if suffix != "png":
+            yield Case("variable frame rate", suffix, f"{video} {_irregular(suffix)}")
+        yield Case("empty file", suffix, video, expect=3)
     yield from _timing()
     yield from _colours()
     yield from _streams()
@@ -83,15 +79,16 @@ def cases() -> Iterator[Case]:
 
 
 def _irregular(suffix: str) -> str:
-    if suffix in ("avi", "png"):
-        # counted pictures have no times; AVI's holes are the nearest there is
-        return "-r 25" if suffix == "png" else "-vf select='not(eq(mod(n\\,5)\\,3))' -fps_mode passthrough"
-    base, stamp = {"gif": ("1/100", "N*7+mod(N*N\\,5)"), "mkv": ("1/1000", "N*40+7*mod(N*N\\,5)")}.get(
-        suffix.replace("webm", "mkv"), ("1/12800", "N*512+137*mod(N*N\\,5)")
-    )
-    scale = "-video_track_timescale 12800" if suffix in ("mp4", "mov") else ""
-    rate = base.replace("/", ":")
-    return f"-vf settb={base},setpts={stamp} -fps_mode passthrough -enc_time_base {rate} {scale}"
+    if suffix == "avi":
+        # pictures are counted there, not timed; gaps are all it has
+        return "-vf select='not(eq(mod(n\\,5)\\,3))' -fps_mode passthrough"
+    ticks, stamp = (12800, "N*512+137*mod(N*N\\,5)")
+    if suffix in ("mkv", "webm"):
+        ticks, stamp = (1000, "N*40+7*mod(N*N\\,5)")
+    elif suffix == "gif":
+        ticks, stamp = (100, "N*7+mod(N*N\\,5)")
+    scale = f"-video_track_timescale {ticks}" if suffix in ("mp4", "mov") else ""
+    return f"-vf settb=1/{ticks},setpts={stamp} -fps_mode passthrough -enc_time_base 1:{ticks} {scale}"
 
 
 def _timing() -> Iterator[Case]:
@@ -131,6 +128,11 @@ def _timing() -> Iterator[Case]:
             opus = f"{VIDEO[suffix]} -g 8 -c:a libopus"
             yield Case("--start 0.31 --end 1.13 (Opus)", suffix, opus, **_cut(1.6))  # type: ignore[arg-type]
 
+    for suffix in ("gif", "png"):
+        yield Case(
+            "--start 0.31 --end 1.13", suffix, VIDEO[suffix], seconds=1.6, clean="--start 0.31 --end 1.13"
+        )
+
 
 def _cut(seconds: float) -> dict[str, object]:
     return {"sound": True, "seconds": seconds, "clean": "--start 0.31 --end 1.13"}
@@ -150,11 +152,13 @@ def _colours() -> Iterator[Case]:
             yield Case(name, suffix, f"{x264} {_tags(tag)}")
     for suffix in ("mkv", "webm"):
         yield Case("alpha", suffix, f"{_VP9} -pix_fmt yuva420p -auto-alt-ref 0 -vf {_HALF}")
-        for name, tag in (("BT.601", "smpte170m"), ("BT.709", "bt709")):
-            yield Case(f"{name} (VP9)", suffix, f"{_VP9} -pix_fmt yuv420p {_tags(tag)}")
-        yield Case(
-            "full range (VP9)", suffix, f"{_VP9} -pix_fmt yuv420p -vf scale=out_range=pc -color_range pc"
-        )
+    vp9, av1 = VIDEO["webm"], "-c:v libsvtav1 -preset 10 -pix_fmt yuv420p10le"
+    yield Case("full range", "webm", f"{vp9} -vf scale=out_range=pc -color_range pc")
+    yield Case("limited range", "webm", f"{vp9} -color_range tv")
+    yield Case("BT.601", "webm", f"{vp9} {_tags('smpte170m')}")
+    yield Case("BT.709", "webm", f"{vp9} {_tags('bt709')}")
+    yield Case("BT.2020", "webm", f"{av1} {_HLG.replace('arib-std-b67', 'bt2020-10')}")
+    yield Case("HLG", "webm", f"{av1} {_HLG}")
     for suffix in ("mp4", "mkv", "webm"):
         yield Case("10-bit VP9", suffix, f"{_VP9} -pix_fmt yuv420p10le")
         svt = f"-c:v libsvtav1 -preset 10 -pix_fmt yuv420p10le -svtav1-params enable-hdr=1:{_SVT_HDR10} {_PQ}"
@@ -177,8 +181,9 @@ def _tags(tag: str) -> str:
 def _streams() -> Iterator[Case]:
     for suffix in _VIDEO:
         video, codec = VIDEO[suffix], AUDIO[suffix]
-        both = f"-map 0 -map 1 -map 1 -metadata:s:a:0 language=eng -metadata:s:a:1 language=deu -c:a {codec}"
-        yield Case("two languages", suffix, f"{video} {both}", sound=True)
+        german = "ger" if suffix == "mov" else "deu"  # QuickTime's code
+        both = f"-map 0 -map 1 -map 1 -metadata:s:a:0 language=eng -metadata:s:a:1 language={german} -c:a {codec}"
+        yield Case("two audio tracks, languages", suffix, f"{video} {both}", sound=True)
         words = "-metadata title=Plaza -metadata artist=Me -metadata comment=Noon -metadata:s:v title=Left"
         yield Case("metadata", suffix, f"{video} {words}")
     for suffix, codec in (
@@ -201,7 +206,8 @@ def _streams() -> Iterator[Case]:
 def _elsewhere() -> Iterator[Case]:
     """Much at once, into another container."""
     much = "-map 0 -map 1 -map 1 -map 2 -metadata:s:a:0 language=eng -metadata:s:a:1 language=deu"
-    told = "-metadata title=Plaza -metadata:s:s language=fra"
+    told = "-metadata title=Plaza -metadata:s:s language=fra -metadata:s:a:1 title=Aside"
+    told += " -disposition:a:1 comment -disposition:s:0 forced"
     rest = f"@srt @chapters {much} {told} -vf setsar=4/3 {_tags('bt709')}"
     mkv = f"{VIDEO['mkv']} -c:a:0 aac -c:a:1 libopus -c:s subrip {rest}"
     mp4 = f"{VIDEO['mp4']} -c:a aac -c:s mov_text {rest}"
@@ -222,7 +228,7 @@ def make(case: Case, folder: Path) -> Path:
     """Make the clip of a case in a folder that is there; raises RuntimeError with ffmpeg's words."""
     path = folder / f"in.{case.suffix}"
     if case.name == "empty file":
-        path.touch()
+        path.touch() if case.suffix != "png" else path.mkdir()
         return path
     inputs = ["-f", "lavfi", "-i", PICTURE.format(size=case.size, seconds=case.seconds)]
     if case.sound:

@@ -31,7 +31,7 @@ from benchmarks.ffprobe import Looked, differences, look
 SAID = {
     "times": r"time stamps|grid|start times",
     "packets": r"left out|converted|grid|sound .* is moved",
-    "streams": r"left out|converted|language",
+    "streams": r"left out|converted|does not hold the (language|mark)",
     "chapters": r"chapters",
     "metadata": r"tags",
     "colour": r"colour|written as",
@@ -67,7 +67,7 @@ SPECIAL: dict[str, Callable[[Looked], bool]] = {
     "full range": lambda seen: "pc" in seen.colour,
     "limited range": lambda seen: "tv" in seen.colour,
     "alpha": lambda seen: "a" in seen.pixels.removeprefix("gray").split("p")[0],
-    "two languages": lambda seen: len(seen.streams) == 2,
+    "two audio tracks, languages": lambda seen: len(seen.streams) == 2,
     "subtitles": lambda seen: len(seen.streams) == 1 and len(seen.packets[0]) == 2,
     "chapters": lambda seen: len(seen.chapters) == 2,
     "cover art": lambda seen: any("cover" in each or "attachment" in each for each in seen.streams),
@@ -147,7 +147,7 @@ def outcome(case: Case, folder: Path) -> dict[str, Any]:
     found = differences(before, after)
     if source.is_dir() and not output.is_dir():
         found = [each for each in found if each != "streams"]  # there it is the names of the images
-    if case.clean:
+    if case.sound and case.clean:
         found = [each for each in found if each != "packets"]
         lag, length = _sound(source, output, 0.32 if case.suffix == "avi" else 0.31)
         row["sound lag ms"], row["sound seconds"] = round(lag, 3), round(length, 4)
@@ -201,14 +201,15 @@ def _cut(seen: Looked, case: Case) -> Looked:
     words = case.clean.split()
     start, end = Fraction(words[1]), Fraction(words[3])
     origin = seen.times[0]
-    # AVI has no start times, so its first picture is at 0, and the sound with it
-    zero = Fraction("0.32") if case.suffix == "avi" else start
+    # AVI and GIF have no start times, so their first picture is at 0, and the sound with it
+    zero = {"avi": Fraction("0.32"), "gif": Fraction("0.32"), "png": Fraction("0.32")}.get(case.suffix, start)
     inside = [i for i, time in enumerate(seen.times) if start <= time - origin < end]
     return replace(
         seen,
         frames=len(inside),
         times=tuple(seen.times[i] - zero for i in inside),
         fields=tuple(seen.fields[i] for i in inside),
+        streams=tuple(seen.streams[i] for i in inside) if case.suffix == "png" else seen.streams,
     )
 
 

@@ -21,6 +21,7 @@ _OWN = {
     "duration",
     "software",
 }
+_MARKS = {"forced", "comment", "hearing_impaired", "visual_impaired", "original", "dub"}
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ def look(path: Path) -> Looked:
         pixels=first.get("pix_fmt", "").replace("yuv4", "yuva4" if _is_clear(path, video) else "yuv4"),
         codec=video["codec_name"],
         fields=tuple(2 * f.get("interlaced_frame", 0) + f.get("top_field_first", 0) for f in frames),
-        streams=tuple(_stream(s) for s in others if s["codec_name" if "codec_name" in s else "codec_type"]),
+        streams=tuple(_stream(s) for s in others),
         packets=tuple(_packets(path, s) for s in others if s["codec_type"] in ("audio", "subtitle")),
         chapters=tuple(
             (Fraction(c["start_time"]), Fraction(c["end_time"]), c.get("tags", {}).get("title"))
@@ -153,7 +154,8 @@ def _stream(stream: dict[str, Any]) -> str:
     kind = "cover" if _is_cover(stream) else stream["codec_type"]
     language = tags.get("language", "und")
     language = {"ger": "deu", "fre": "fra"}.get(language, language)  # the same by their other codes
-    return f"{kind} {stream.get('codec_name', '')} {language} {tags.get('title', '')}".strip()
+    marks = "".join(f" {key}" for key, on in stream.get("disposition", {}).items() if on and key in _MARKS)
+    return f"{kind}{marks} {stream.get('codec_name', '')} {language} {tags.get('title', '')}".strip()
 
 
 def _tags(part: dict[str, Any]) -> tuple[tuple[str, str], ...]:

@@ -44,6 +44,8 @@ _PLAIN_TAGS = frozenset(
 
 def kept_tags(tags: dict[str, str]) -> dict[str, str]:
     """The metadata that is worth copying: not what the muxer measured of the input."""
+    if "name" in tags and "title" not in tags:
+        tags = {**tags, "title": tags["name"]}  # MP4's word for a track's title
     return {
         key: value
         for key, value in tags.items()
@@ -203,9 +205,9 @@ class Copier:
                 self.changed.append(f"{name} is converted to {form}")
             self._chosen.append(stream)
             self.copied.append(str(name))
-            language = stream.metadata.get("language", "und")
-            if container == "mov" and quicktime_language(language) is None:
-                self.changed.append(f"mov has no name for the language of {name}")
+            lost = _lost_of(stream, container)
+            if lost:
+                self.changed.append(f"{container} does not hold {', '.join(lost)} of {name}")
         if chapters and container in _CHAPTERS:
             self.copied.append(f"{len(chapters)} chapters")
         elif chapters:
@@ -281,6 +283,20 @@ def _describe(added: Stream, stream: Stream, container: str) -> None:
         tags["language"] = quicktime_language(tags["language"]) or tags["language"]
     added.metadata.update(tags)
     added.disposition = stream.disposition
+
+
+def _lost_of(stream: Stream, container: str) -> list[str]:
+    """What the container does not keep of a stream that it holds, in words."""
+    lost = []
+    language = stream.metadata.get("language", "und")
+    if language != "und" and (
+        container == "avi" or (container == "mov" and not quicktime_language(language))
+    ):
+        lost.append(f"the language {language}")
+    if container in ("mov", "avi"):
+        marks = Disposition(stream.disposition) & ~(Disposition.default | Disposition.attached_pic)
+        lost += [f"the mark {mark.name}" for mark in Disposition if mark & marks]
+    return lost
 
 
 def _holds(container: str, stream: Stream) -> bool:

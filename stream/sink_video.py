@@ -228,7 +228,10 @@ class VideoWriter:
 
     def _losses(self) -> list[str]:
         info, container = self._info, self._container
-        lost = [f"{each} does not fit into {container} and is left out" for each in self._copier.lost]
+        lost = []
+        for each in self._copier.lost:
+            elsewhere = "; mkv holds it" if each.startswith(("audio", "subtitle")) else ""
+            lost.append(f"{each} does not fit into {container} and is left out{elsewhere}")
         lost += self._copier.changed
         if container in ("matroska", "webm") and (1000 * info.time_base).denominator != 1:
             lost.append(f"{container} counts milliseconds: time stamps are rounded to them")

@@ -82,8 +82,8 @@ class SourceInfo:
 
     def shift(self, container: str) -> Fraction:
         """Seconds of the input's clock that are 0 in an output of this container."""
-        if container == "avi":
-            # AVI has no start times: its first picture is shown at 0, and the sound has to agree with that
+        if container in ("avi", "gif"):
+            # these have no start times: the first picture is shown at 0, and the sound has to agree with that
             return self.first_pts * self.time_base + self.shown_from
         return self.start or Fraction(0)
 

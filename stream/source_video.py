@@ -325,7 +325,7 @@ def _other(stream: av.stream.Stream) -> StreamInfo:
     codec = context.codec.canonical_name if context is not None else str(getattr(stream, "name", "") or "")
     kind = "cover" if stream.disposition & Disposition.attached_pic else str(stream.type)
     metadata = stream.metadata
-    title = metadata.get("title", "") or metadata.get("filename", "")
+    title = next((metadata[key] for key in ("title", "name", "filename") if metadata.get(key)), "")
     return StreamInfo(stream.index, kind, codec or "unknown", metadata.get("language", ""), title)
 
 

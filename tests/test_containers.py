@@ -378,8 +378,30 @@ def test_quicktime_gets_the_code_of_a_language_that_it_knows(tmp_path: Path) -> 
     sink = copy(source, tmp_path / "out.mov")
     assert [each.language for each in read(tmp_path / "out.mov")[0].streams][:2] == ["ger", "sve"]
     assert [each for each in sink.warnings if "language" in each] == [
-        "mov has no name for the language of audio #3 aac (hrv)"
+        "mov does not hold the language hrv of audio #3 aac (hrv)"
     ]
+
+
+def test_titles_and_marks_of_tracks_outlive_two_copies(tmp_path: Path) -> None:
+    plain = make(tmp_path / "plain.mkv", Clip(ticks=FEW, audio=[("aac", "eng"), ("aac", "deu")]))
+    source = tmp_path / "in.mkv"
+    with av.open(str(plain)) as before, av.open(str(source), "w") as after:
+        streams = {each.index: after.add_stream_from_template(each, opaque=True) for each in before.streams}
+        streams[2].metadata["title"] = "Aside"
+        streams[2].disposition = av.stream.Disposition.comment
+        for packet in before.demux():
+            if packet.size:
+                packet.stream = streams[packet.stream.index]
+                after.mux(packet)
+    copy(source, tmp_path / "once.mp4")
+    copy(tmp_path / "once.mp4", tmp_path / "twice.mp4")
+    copy(tmp_path / "twice.mp4", tmp_path / "back.mkv")
+    for name in ("once.mp4", "twice.mp4", "back.mkv"):
+        assert read(tmp_path / name)[0].streams[1].title == "Aside", name
+        with av.open(str(tmp_path / name)) as container:
+            assert container.streams[2].disposition & av.stream.Disposition.comment, name
+    sink = copy(source, tmp_path / "out.mov")
+    assert any("the mark comment of audio #2" in each for each in sink.warnings)
 
 
 def test_all_that_avi_cannot_hold_is_said_before_the_first_frame(tmp_path: Path) -> None:
