@@ -108,6 +108,7 @@ def _timing() -> Iterator[Case]:
             "B-frames, open GOP", suffix, f"{VIDEO[suffix]} {frames} -x264-params open-gop=1", sound=True
         )
         hevc = "bframes=3:open-gop=1:keyint=8:min-keyint=8:b-adapt=0:log-level=none"
+        hevc = f"-c:v libx265 -pix_fmt yuv420p -x265-params {hevc}"
         yield Case("B-frames, open GOP (HEVC)", suffix, hevc, seconds=1.2)
         yield Case("interlaced", suffix, f"{VIDEO[suffix]} -flags +ildct+ilme -vf setfield=tff")
         bottom = "-c:v mpeg2video -q:v 3 -flags +ildct+ilme -vf setfield=bff"
@@ -146,7 +147,7 @@ def _colours() -> Iterator[Case]:
         yield Case("HDR10 (HEVC)", suffix, hdr)
         yield Case("HLG", suffix, f"{_HEVC} {_HLG}")
         yield Case("full range", suffix, f"{x264} -vf scale=out_range=pc -color_range pc")
-        yield Case("limited range", suffix, f"{x264} -color_range tv")
+        yield Case("limited range", suffix, f"{x264} -color_range tv -colorspace bt709")
         yield Case("BT.2020", suffix, f"{x264} {_HLG.replace('arib-std-b67', 'bt2020-10')}")
         for name, tag in (("BT.601", "smpte170m"), ("BT.709", "bt709")):
             yield Case(name, suffix, f"{x264} {_tags(tag)}")
@@ -182,8 +183,8 @@ def _streams() -> Iterator[Case]:
     for suffix in _VIDEO:
         video, codec = VIDEO[suffix], AUDIO[suffix]
         german = "ger" if suffix == "mov" else "deu"  # QuickTime's code
-        both = f"-map 0 -map 1 -map 1 -metadata:s:a:0 language=eng -metadata:s:a:1 language={german} -c:a {codec}"
-        yield Case("two audio tracks, languages", suffix, f"{video} {both}", sound=True)
+        both = f"-map 0 -map 1 -map 1 -metadata:s:a:0 language=eng -metadata:s:a:1 language={german}"
+        yield Case("two audio tracks, languages", suffix, f"{video} {both} -c:a {codec}", sound=True)
         words = "-metadata title=Plaza -metadata artist=Me -metadata comment=Noon -metadata:s:v title=Left"
         yield Case("metadata", suffix, f"{video} {words}")
     for suffix, codec in (

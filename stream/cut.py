@@ -36,6 +36,8 @@ def within(packet: Packet[Stream], window: Window, container: str) -> Packet[Str
         return None
     begin, length = stamp * tb, (packet.duration or 0) * tb
     low, high = window.low, window.high
+    if low is None and high is None:
+        return _moved(packet, window)
     if high is not None and begin >= high:
         return None
     if packet.stream.type == "audio":

@@ -38,6 +38,8 @@ def read_hdr10(picture: av.VideoFrame) -> Hdr10 | None:
     mastering = _mastering(_bytes(picture, "MASTERING_DISPLAY_METADATA"))
     data = _bytes(picture, "CONTENT_LIGHT_LEVEL")
     light = struct.unpack("=2I", data[:8]) if len(data) >= 8 else None
+    if light is not None and max(light) >= 1 << 16:
+        light = None
     if mastering is None and light is None:
         return None
     return Hdr10(mastering, light)
@@ -102,6 +104,8 @@ def _mastering(data: bytes) -> Mastering | None:
     if not numbers[20] or not numbers[21] or not all(numbers[1:20:2]):
         return None
     values = [Fraction(numbers[2 * i], numbers[2 * i + 1]) for i in range(10)]
+    if min(values) < 0 or max(values[:8]) > 1 or not values[8] < values[9] <= 100_000:
+        return None  # no display is like this, and encoders stumble over it
     red, green, blue, white = [(values[2 * i], values[2 * i + 1]) for i in range(4)]
     return Mastering(red, green, blue, white, darkest=values[8], brightest=values[9])
 

@@ -132,12 +132,16 @@ def _video(data: bytes, video: _Element, aspect: Fraction) -> bytes | None:
     scale = max(1, round(height / shown.denominator))
     wide, high = shown.numerator * scale, shown.denominator * scale
     if max(wide, high) >= 1 << 16:
-        wide, high = round(width * aspect), height
+        wide, high = max(1, round(width * aspect)), height
     added = b"".join(
         _element(name, value.to_bytes(2, "big"))
         for name, value in ((_DISPLAY_WIDTH, wide), (_DISPLAY_HEIGHT, high))
     )
     return _element(_VIDEO, kept + added, size_bytes=video.size_bytes)
+
+
+def _whole(name: int, value: int) -> bytes:
+    return _element(name, value.to_bytes((value.bit_length() + 7) // 8, "big"))
 
 
 def _without_crc(data: bytes) -> bytes:

@@ -198,7 +198,7 @@ class Copier:
                 continue
             form = subtitles.text_form(stream, container)
             if not _holds(container, stream):
-                if form is None or container not in ("mp4", "mov", "matroska", "webm"):
+                if form is None:
                     self.lost.append(str(name))
                     continue
                 self._forms[stream.index] = form

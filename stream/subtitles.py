@@ -15,16 +15,19 @@ _FORM: dict[str, str] = {"mp4": "mov_text", "mov": "mov_text", "matroska": "subr
 def text_form(stream: Stream, container: str) -> str | None:
     """The codec in which a container takes this stream's text, None where it is no text or takes none."""
     context = stream.codec_context
-    if stream.type != "subtitle" or context is None or context.codec.canonical_name not in _TEXT:
+    if not isinstance(context, SubtitleCodecContext) or context.codec.canonical_name not in _TEXT:
         return None
-    return _FORM.get(container)
+    try:
+        context.open(strict=False)
+    except av.FFmpegError:
+        return None
+    return _FORM.get(container) if context.subtitle_header else None
 
 
 def add_text(output: OutputContainer, stream: Stream, codec: str) -> Stream:
     """Give the output a stream of another text form; its packets come from `convert`."""
     reader = stream.codec_context
     assert isinstance(reader, SubtitleCodecContext)
-    reader.open(strict=False)
     added = output.add_stream(codec)
     assert isinstance(added.codec_context, SubtitleCodecContext)
     added.codec_context.subtitle_header = reader.subtitle_header

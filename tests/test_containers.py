@@ -545,3 +545,16 @@ def test_a_header_without_room_is_left_alone(tmp_path: Path) -> None:
         path.write_bytes(data)
         assert not write_sample_aspect(path, Fraction(4, 3))
         assert path.read_bytes() == data
+
+
+@pytest.mark.parametrize(
+    "aspect", [Fraction(1, 65535), Fraction(2**31 - 1, 3), Fraction(2**31 - 1, 2**31 - 3)]
+)
+def test_absurd_shapes_of_pixels_do_no_harm(tmp_path: Path, aspect: Fraction) -> None:
+    source = make(tmp_path / "in.webm", Clip(codec="libvpx-vp9", ticks=FEW))
+    with open_source(source) as frames:
+        info = replace(frames.info, sample_aspect=aspect)
+        with open_sink(tmp_path / "out.webm", info) as sink:
+            for frame in frames:
+                sink.write(frame)
+    assert len(read(tmp_path / "out.webm")[1]) == len(FEW)
