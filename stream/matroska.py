@@ -133,10 +133,7 @@ def _video(data: bytes, video: _Element, aspect: Fraction) -> bytes | None:
     wide, high = shown.numerator * scale, shown.denominator * scale
     if max(wide, high) >= 1 << 16:
         wide, high = max(1, round(width * aspect)), height
-    added = b"".join(
-        _element(name, value.to_bytes(2, "big"))
-        for name, value in ((_DISPLAY_WIDTH, wide), (_DISPLAY_HEIGHT, high))
-    )
+    added = _whole(_DISPLAY_WIDTH, wide) + _whole(_DISPLAY_HEIGHT, high)
     return _element(_VIDEO, kept + added, size_bytes=video.size_bytes)
 
 
