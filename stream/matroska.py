@@ -138,7 +138,8 @@ def _video(data: bytes, video: _Element, aspect: Fraction) -> bytes | None:
 
 
 def _whole(name: int, value: int) -> bytes:
-    return _element(name, value.to_bytes((value.bit_length() + 7) // 8, "big"))
+    # never less than four bytes, or the header could shrink
+    return _element(name, value.to_bytes(max(4, (value.bit_length() + 7) // 8), "big"))
 
 
 def _without_crc(data: bytes) -> bytes:
