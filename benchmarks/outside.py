@@ -30,7 +30,7 @@ FAMILIES = {
     "Motion JPEG": ("mov", "-c:v mjpeg -q:v 4 -pix_fmt yuvj420p"),
     "ProRes": ("mov", "-c:v prores_ks -profile:v hq -pix_fmt yuv422p10le"),
     "FFV1": ("mkv", "-c:v ffv1 -pix_fmt yuv420p"),
-    "GIF": ("gif", "-c:v gif"),
+    "GIF": ("gif", "-vf scale=320:-2,split[a][b];[a]palettegen[p];[b][p]paletteuse -c:v gif"),
 }
 PLANES = {
     "yuv420p": (1, (2, 2)),
@@ -66,16 +66,17 @@ def main() -> None:
 def _summary(found: list[dict[str, Any]]) -> dict[str, Any]:
     return {
         "codec": found[0]["codec"],
-        "psnr": [
-            round(min(each["psnr"] for each in found), 1),
-            round(max(each["psnr"] for each in found), 1),
-        ],
+        "psnr": [_finite(pick(each["psnr"] for each in found)) for pick in (min, max)],
         "size": round(statistics.median(each["size"] for each in found), 2),
         "sizes": [round(each["size"], 2) for each in found],
         "lossless codec": found[0]["lossless codec"],
         "lossless equal": all(each["lossless equal"] for each in found),
         "lossless size": round(statistics.median(each["lossless size"] for each in found), 2),
     }
+
+
+def _finite(value: float) -> float | None:
+    return None if value == float("inf") else round(value, 1)
 
 
 def of_clip(clip: Path, family: str, frames: int) -> dict[str, Any]:
@@ -100,7 +101,7 @@ def of_clip(clip: Path, family: str, frames: int) -> dict[str, Any]:
             "psnr": first["psnr"],
             "size": first["size"],
             "codec": first["codec"],
-            "lossless equal": second["psnr"] == np.inf and second["chroma equal"],
+            "lossless equal": second["planes equal"],
             "lossless size": second["size"],
             "lossless codec": second["codec"],
         }
@@ -122,7 +123,7 @@ def _cleaned(folder: Path, source: Path, name: str, extra: list[str]) -> dict[st
     )
     return {
         "psnr": float(10 * np.log10(peak**2 / error)) if error else float("inf"),
-        "chroma equal": equal,
+        "planes equal": equal,
         "size": output.stat().st_size / source.stat().st_size,
         "codec": _stream(output)["codec_name"],
     }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -180,7 +179,7 @@ def outside_table(data: Any) -> str:
     """One row a codec family: PSNR outside the hole and file size against the input."""
     body = []
     for row in data["rows"]:
-        least, most = (f"{value:.0f}" if value != math.inf else "exact" for value in row["psnr"])
+        least, most = ("exact" if value is None else f"{value:.0f}" for value in row["psnr"])
         equal = "every sample" if row["lossless equal"] else "NOT all"
         size = f"{row['size']:.2f} ({min(row['sizes']):.2f} to {max(row['sizes']):.2f})"
         psnr = least if least == most else f"{least} to {most}"

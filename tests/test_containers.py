@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 from stream.encoders import choose_encoding
 from stream.errors import InputError
 from stream.job import Job, clean
+from stream.report import open_provenance
 from stream.sink import Sink, open_sink
 from stream.source import SourceInfo, open_source
-from stream.types import Frame
+from stream.types import Filled, Frame
 
 os.environ.setdefault("SVT_LOG", "1")
 
@@ -558,3 +559,12 @@ def test_absurd_shapes_of_pixels_do_no_harm(tmp_path: Path, aspect: Fraction) ->
             for frame in frames:
                 sink.write(frame)
     assert len(read(tmp_path / "out.webm")[1]) == len(FEW)
+
+
+def test_provenance_of_an_hdr_video_is_plain_grey(tmp_path: Path) -> None:
+    source = make(tmp_path / "in.mp4", HDR10)
+    with open_source(source) as frames, open_provenance(tmp_path / "seen.mkv", frames.info) as provenance:
+        for frame in frames:
+            provenance.write(Filled(frame, np.zeros((0, 0), np.uint8), None, (), (), frame))
+    info, written = read(tmp_path / "seen.mkv")
+    assert (info.codec, info.format, info.hdr10, len(written)) == ("ffv1", "gray", None, len(FEW))
