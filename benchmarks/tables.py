@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -141,6 +142,53 @@ def stills_table(data: Any) -> str:
     return f"{rows(head, body)}\n\n{said}"
 
 
+CONTAINERS = ("mp4", "mov", "mkv", "webm", "avi", "gif", "png")
+
+
+def containers_table(data: Any) -> str:
+    """One row a property, one column a container: what became of it."""
+    found = {(row["property"], row["container"]): row for row in data["rows"]}
+    body = []
+    for name in dict.fromkeys(
+        row["property"] for row in data["rows"] if not row["property"].startswith("into")
+    ):
+        rows_of = [found.get((name, container)) for container in CONTAINERS]
+        cells = [row["outcome"] if row else "" for row in rows_of]
+        if any(cell not in ("", "skipped") for cell in cells):
+            body.append([f"`{name}`" if name.startswith("--") else name, *cells])
+    head = ["", *[each if each != "png" else "images" for each in CONTAINERS]]
+    counts = Counter(row["outcome"] for row in data["rows"])
+    told = ", ".join(
+        f"{number} {outcome}" for outcome, number in counts.most_common() if outcome != "skipped"
+    )
+    return f"{rows(head, body)}\n\n{told}. Read back by {data['reader']}."
+
+
+def said_table(data: Any) -> str:
+    """One row for each clip of which not everything is kept: the warnings of the program."""
+    body = []
+    for row in data["rows"]:
+        if row["outcome"] != "said":
+            continue
+        told = [each for each in row["detail"] if "deinterlace" not in each]
+        body.append([row["container"].replace("png", "images"), row["property"], "; ".join(told)])
+    return rows(["from", "", "what is said"], body)
+
+
+def outside_table(data: Any) -> str:
+    """One row a codec family: PSNR outside the hole and file size against the input."""
+    body = []
+    for row in data["rows"]:
+        least, most = ("exact" if value is None else f"{value:.0f}" for value in row["psnr"])
+        equal = "every sample" if row["lossless equal"] else "NOT all"
+        size = f"{row['size']:.2f} ({min(row['sizes']):.2f} to {max(row['sizes']):.2f})"
+        psnr = least if least == most else f"{least} to {most}"
+        exact = f"{row['lossless size']:.1f} ({row['lossless codec']})"
+        body.append([f"{row['family']}, {row['container']}", row["codec"], psnr, size, equal, exact])
+    head = ["input", "written as", "luma PSNR, dB", "size / input's", "`--lossless`: equal", "its size"]
+    return f"{rows(head, body)}\n\n{data['clips']} clips of {data['frames']} frames."
+
+
 def _kinds(data: Any) -> list[str]:
     return sorted({row["kind"] for row in data["scenes"]})
 
@@ -180,6 +228,9 @@ TABLES = {
     "look-ahead": (look_ahead_table, "benchmarks/fill.json", "docs/fill.md"),
     "sizes": (sizes_table, "benchmarks/speed.json", "docs/fill.md"),
     "stills": (stills_table, "benchmarks/stills.json", "docs/fill.md"),
+    "containers": (containers_table, "benchmarks/containers.json", "docs/formats.md"),
+    "said": (said_table, "benchmarks/containers.json", "docs/formats.md"),
+    "outside": (outside_table, "benchmarks/outside.json", "docs/formats.md"),
     "clips": (clips_table, "benchmarks/clips.json", "docs/performance.md"),
 }
 

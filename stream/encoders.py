@@ -6,8 +6,11 @@ from dataclasses import dataclass, field, replace
 
 import av
 from av.codec.codec import find_best_pix_fmt_of_list
+from av.video.codeccontext import VideoCodecContext
 
 from stream.errors import UsageError
+from stream.fields import TOP_FIRST
+from stream.hdr import svt_params, x264_params, x265_params
 from stream.pixel_format import Layout, layout
 from stream.source_info import SourceInfo
 
@@ -23,11 +26,11 @@ CONTAINERS: dict[str, str] = {
 """Output suffix to FFmpeg's name of the container."""
 
 _HOLDS: dict[str, tuple[str, ...]] = {
-    "mp4": ("h264", "hevc", "vp9", "av1"),
-    "mov": ("h264", "hevc", "prores"),
-    "matroska": ("h264", "hevc", "vp9", "av1", "ffv1"),
+    "mp4": ("h264", "hevc", "vp9", "av1", "mpeg4"),
+    "mov": ("h264", "hevc", "prores", "mjpeg", "mpeg4"),
+    "matroska": ("h264", "hevc", "vp9", "av1", "ffv1", "mjpeg", "mpeg4"),
     "webm": ("vp9", "av1"),
-    "avi": ("h264", "ffv1"),
+    "avi": ("h264", "ffv1", "mjpeg", "mpeg4"),
     "gif": ("gif",),
 }
 _ENCODERS: dict[str, str] = {
@@ -38,12 +41,24 @@ _ENCODERS: dict[str, str] = {
     "prores": "prores_ks",
     "ffv1": "ffv1",
     "gif": "gif",
+    "mjpeg": "mjpeg",
+    "mpeg4": "mpeg4",
 }
 _FAMILY: dict[str, str] = {"vp8": "vp9"}
+_KIN: dict[str, tuple[str, ...]] = {"vp9": ("av1", "hevc"), "av1": ("hevc",), "hevc": ("av1",)}
+"""Where to turn when an encoder does not take its family's pixels: ten bits of H.264 play hardly anywhere."""
+
+_OLD = ("mjpeg", "mpeg4")
+"""Families that go on only where the input is of them, and where their encoder takes its clock."""
+
+FIELD_ENCODERS = ("libx264", "ffv1", "prores_ks", "mpeg4")
+"""The encoders here that keep which lines of an interlaced picture belong together."""
 
 DEFAULT_QUALITY = 16.0
 """x264's constant rate factor at which a viewer cannot tell the copy from the input."""
 DEFAULT_PRESET = "veryfast"
+_LAMBDA = 118
+"""FFmpeg's unit of a quantiser."""
 
 _PRESETS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow")
 
@@ -82,31 +97,48 @@ def choose_encoding(
     wanted = _FAMILY.get(info.codec, info.codec)
     held = _HOLDS[container]
     shape = layout(info.format)
-    order = [name for name in (wanted, *held) if name in held]
+    order = [name for name in (wanted, *_KIN.get(wanted, ()), *held) if name in held]
+    order = [name for name in order if name not in _OLD or (name == wanted and _opens(name, info))]
+    if info.field_order > 1 and _ENCODERS.get(order[0]) not in FIELD_ENCODERS and "h264" in held:
+        order = ["h264", *order]  # of the encoders of today, the one that knows fields
     if lossless:
-        order = _lossless_order(held)
+        order = _lossless_order(held, info)
     chosen = next((name for name in order if _takes(name, info, lossless)), order[0])
     encoder = _ENCODERS[chosen]
     if lossless and chosen == "h264" and info.format in ("rgb24", "bgr24"):
         encoder = "libx264rgb"
     form, warnings = _format(encoder, info, shape)
-    options, exact = _options(encoder, container, lossless, quality, preset)
+    options, exact = _options(encoder, form, container, lossless, quality, preset)
     if lossless and (not exact or form != info.format):
         exact = False
         warnings.append(f"{container} cannot hold {info.format} losslessly; mkv can")
     elif wanted != chosen and info.kind == "video" and not lossless:
         warnings.append(f"the video is written as {chosen}, not as the input's {info.codec}")
     encoding = Encoding(encoder, form, options, exact, tuple(warnings))
-    return _with_fields(encoding, info)
+    return _with_hdr(_with_fields(encoding, info), info)
 
 
-def _lossless_order(held: tuple[str, ...]) -> list[str]:
-    # FFV1 holds every format bit for bit, but only where the container is made for it
-    return [name for name in ("ffv1", "h264", "vp9", "hevc") if name in held] or list(held)
+def _lossless_order(held: tuple[str, ...], info: SourceInfo) -> list[str]:
+    # FFV1 holds every format bit for bit, but only where the container is made for it, and no HDR10 metadata
+    order = ("hevc", "h264", "ffv1", "vp9") if info.hdr10 is not None else ("ffv1", "h264", "vp9", "hevc")
+    return [name for name in order if name in held] or list(held)
 
 
 def _formats(encoder: str) -> list[str]:
     return [each.name for each in av.Codec(encoder, "w").video_formats or []]
+
+
+def _opens(name: str, info: SourceInfo) -> bool:
+    """Whether an encoder takes pictures of this size and clock; the old ones are particular."""
+    context = av.CodecContext.create(_ENCODERS[name], "w")
+    assert isinstance(context, VideoCodecContext)
+    context.width, context.height, context.pix_fmt = info.width, info.height, info.format
+    context.time_base, context.framerate = info.time_base, info.rate
+    try:
+        context.open()
+    except (av.FFmpegError, ValueError):
+        return False
+    return True
 
 
 def _takes(name: str, info: SourceInfo, lossless: bool) -> bool:
@@ -143,7 +175,7 @@ def _format(encoder: str, info: SourceInfo, shape: Layout | None) -> tuple[str, 
 
 
 def _options(
-    encoder: str, container: str, lossless: bool, quality: float, preset: str
+    encoder: str, form: str, container: str, lossless: bool, quality: float, preset: str
 ) -> tuple[dict[str, str], bool]:
     speed = _PRESETS.index(preset)
     match encoder:
@@ -167,7 +199,10 @@ def _options(
         case "ffv1":
             return {"level": "3", "slices": "4", "slicecrc": "1"}, True
         case "prores_ks":
-            return {"profile": "hq"}, False
+            return {"profile": "4444" if "444" in form else "hq"}, False
+        case "mjpeg" | "mpeg4":
+            # the finest quantiser but one: the finest makes files of twice the size
+            return {"flags": "+qscale", "global_quality": str(2 * _LAMBDA)}, False
         case _:
             return {}, False
 
@@ -175,10 +210,30 @@ def _options(
 def _with_fields(encoding: Encoding, info: SourceInfo) -> Encoding:
     if info.field_order < 2:
         return encoding
-    if encoding.encoder != "libx264":
-        if encoding.bit_exact:
-            return encoding
+    if encoding.encoder not in FIELD_ENCODERS:
         told = f"{encoding.encoder} writes the interlaced pictures as progressive ones"
         return replace(encoding, warnings=(*encoding.warnings, told))
-    first = "tff=1" if info.field_order in (2, 4) else "bff=1"
-    return replace(encoding, options={**encoding.options, "x264-params": first})
+    if encoding.encoder != "libx264":
+        return encoding
+    first = "tff=1" if info.field_order in TOP_FIRST else "bff=1"
+    return _with_params(encoding, "x264-params", [first])
+
+
+def _with_hdr(encoding: Encoding, info: SourceInfo) -> Encoding:
+    if info.hdr10 is None:
+        return encoding
+    match encoding.encoder:
+        case "libx265":
+            return _with_params(encoding, "x265-params", x265_params(info.hdr10))
+        case "libx264":
+            return _with_params(encoding, "x264-params", x264_params(info.hdr10))
+        case "libsvtav1":
+            return _with_params(encoding, "svtav1-params", svt_params(info.hdr10))
+        case _:
+            told = f"{encoding.encoder} does not keep for which display the HDR10 video was graded"
+            return replace(encoding, warnings=(*encoding.warnings, told))
+
+
+def _with_params(encoding: Encoding, name: str, entries: list[str]) -> Encoding:
+    known = [encoding.options[name]] if name in encoding.options else []
+    return replace(encoding, options={**encoding.options, name: ":".join([*known, *entries])})

@@ -61,10 +61,12 @@ def clean(
     config: Config | None = None,
     *,
     job: Job | None = None,
+    on_start: Callable[[tuple[str, ...]], None] | None = None,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> Report:
     """Clean a file, a folder of images or one image and return what was done.
 
+    `on_start` gets, before the first frame, what the output will not keep, in words.
     OUTPUT bears its name only when it is whole. Raises `InputError`, `OutputError`, `UsageError`,
     `EngineError`; a damaged input is cleaned up to the damage, which `Report.warnings` names.
     """
@@ -86,6 +88,8 @@ def clean(
         files = find_references(job.references, info) if job.references else []
         masks = stack.enter_context(open_masks(job.masks, info)) if job.masks else None
         sink = stack.enter_context(open_sink(output, info, lossless=job.lossless, overwrite=job.overwrite))
+        if on_start is not None:
+            on_start(tuple(dict.fromkeys((*info.warnings, *sink.warnings))))
         log = stack.enter_context(open_log(job.log)) if job.log else None
         provenance = (
             stack.enter_context(open_provenance(job.provenance, info, overwrite=job.overwrite))

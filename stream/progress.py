@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from time import monotonic
 from typing import TYPE_CHECKING
@@ -68,8 +68,8 @@ def _lines() -> Callable[[Progress], None]:
     return update
 
 
-def summary(report: Report) -> list[str]:
-    """What was done, in a few lines for a person."""
+def summary(report: Report, said: Sequence[str] = ()) -> list[str]:
+    """What was done, in a few lines for a person; the warnings in `said` were shown already."""
     gone = [track for track in report.tracks if track.action == "remove"]
     kept = [track for track in report.tracks if track.action == "keep"]
     lines = [
@@ -84,7 +84,7 @@ def summary(report: Report) -> list[str]:
             f"{references}{hole.inpainted_share:.0%} invented"
         )
     lines += [f"reference {each.file}: {_told(each)}" for each in report.references]
-    lines += [f"warning: {text}" for text in report.warnings]
+    lines += [f"warning: {text}" for text in report.warnings if text not in said]
     return lines
 
 

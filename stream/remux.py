@@ -13,10 +13,16 @@ from av.container import InputContainer, OutputContainer
 from av.packet import Packet
 from av.stream import AttachmentStream, Discard, Disposition, Stream
 
+from stream import subtitles
+from stream.cut import Window, within
+from stream.languages import quicktime_language
 from stream.source_info import SourceInfo, StreamInfo
 from stream.source_video import open_container
 
-_OWN_TAGS = frozenset({"encoder", "duration", "major_brand", "minor_version", "compatible_brands", "rotate"})
+_OWN_TAGS = frozenset(
+    {"encoder", "software", "duration", "rotate", "alpha_mode"}
+    | {"major_brand", "minor_version", "compatible_brands"}
+)
 """Tags that the output's muxer writes itself, about the output."""
 
 _PLAIN_TAGS = frozenset(
@@ -38,6 +44,8 @@ _PLAIN_TAGS = frozenset(
 
 def kept_tags(tags: dict[str, str]) -> dict[str, str]:
     """The metadata that is worth copying: not what the muxer measured of the input."""
+    if "name" in tags and "title" not in tags:
+        tags = {**tags, "title": tags["name"]}  # MP4's word for a track's title
     return {
         key: value
         for key, value in tags.items()
@@ -52,21 +60,28 @@ def needs_free_tags(tags: dict[str, str]) -> bool:
     return any(key.lower().partition("-")[0] not in _PLAIN_TAGS for key in kept_tags(tags))
 
 
+_CHAPTERS = ("mp4", "mov", "matroska", "webm")
+_LONGEST = Fraction(10)
+"""Seconds by which streams of one file may lie apart in it."""
+
 _COVER = {"png": ("cover.png", "image/png"), "mjpeg": ("cover.jpg", "image/jpeg")}
 
 
 class Copier:
     """The streams of one input beside its video, on their way into an open output; owns the input container.
 
-    `copied` and `lost` name them in words.
+    `copied` and `lost` name them in words; `changed` says what is kept in another form.
     """
 
     def __init__(self, info: SourceInfo, container: str, *, streams: bool = True) -> None:
         self._info = info
+        self._container = container
+        self._forms: dict[int, str] = {}
         self._input: InputContainer | None = None
         self._path: str | Path = ""
         self.copied: list[str] = []
         self.lost: list[str] = []
+        self.changed: list[str] = []
         self.damage: list[str] = []
         self._chosen: list[Stream] = []
         self._to: dict[int, Stream] = {}
@@ -79,7 +94,7 @@ class Copier:
             return
         self._path = info.path if "://" in info.path else Path(info.path)
         self._input = open_container(self._path)
-        self._choose(container)
+        self._choose()
 
     @property
     def video_tags(self) -> dict[str, str]:
@@ -95,6 +110,18 @@ class Copier:
     def ticks(self) -> list[int]:
         """Ticks in a second of each copied stream."""
         return [each.time_base.denominator for each in self._chosen if each.time_base]
+
+    def moves_sound(self) -> bool:
+        """Whether a copied sound does not begin with the picture, so that AVI plays it too early or late."""
+        shift = self._info.shift(self._container)
+        for each in self._chosen:
+            if each.type != "audio" or each.start_time is None or each.time_base is None:
+                continue
+            apart = each.start_time * each.time_base - shift
+            exact = apart <= 0 and each.codec_context.name.startswith("pcm_")
+            if abs(apart) > Fraction(1, 1000) and not exact:
+                return True
+        return False
 
     def before(self, video: int) -> list[Stream]:
         """The chosen streams that stand before the video in the input."""
@@ -112,18 +139,21 @@ class Copier:
             name = stream.metadata.get("filename", name)
             output.add_attachment(name, stream.metadata.get("mimetype", kind), self._cover(stream.index))
             return
-        self._to[stream.index] = _add(output, stream)
+        form = self._forms.get(stream.index)
+        if form is not None:
+            added = subtitles.add_text(output, stream, form)
+            _describe(added, stream, self._container)
+        else:
+            added = _add(output, stream, self._container)
+        self._to[stream.index] = added
 
-    def start(self, output: OutputContainer, container: str) -> None:
+    def start(self, output: OutputContainer) -> None:
         """Copy chapters and get ready to deliver packets; all streams were added."""
         if self._input is None:
             return
         chapters = self._chapters()
-        if chapters and container in ("mp4", "mov", "matroska", "webm"):
+        if chapters and self._container in _CHAPTERS:
             output.set_chapters(chapters)
-            self.copied.append(f"{len(chapters)} chapters")
-        elif chapters:
-            self.lost.append(f"{len(chapters)} chapters")
         with_packets = [
             each for each in self._chosen if each.index in self._to and not isinstance(each, AttachmentStream)
         ]
@@ -140,8 +170,11 @@ class Copier:
             packet = self._next
             if until is not None and packet.dts is not None and packet.dts * packet.time_base > until:
                 return
-            packet.stream = self._to[packet.stream.index]
-            output.mux_one(packet)
+            stream = self._to[packet.stream.index]
+            ready = subtitles.convert(packet, stream) if packet.stream.index in self._forms else packet
+            if ready is not None:
+                ready.stream = stream
+                output.mux_one(ready)
             self._next = next(self._packets, None)
 
     def close(self) -> None:
@@ -152,24 +185,36 @@ class Copier:
             self._input.close()
             self._input = None
 
-    def _choose(self, container: str) -> None:
+    def _choose(self) -> None:
         assert self._input is not None
-        chapters = bool(self._input.chapters())
+        container = self._container
+        chapters = self._chapters()
         names = {each.index: each for each in self._info.streams}
         for stream in self._input.streams:
             if stream.index == self._info.stream:
                 continue
             name = names.get(stream.index, StreamInfo(stream.index, str(stream.type), "unknown"))
-            if _written_anyway(stream, chapters):
+            if _written_anyway(stream, bool(chapters)):
                 continue
-            if _holds(container, stream):
-                self._chosen.append(stream)
-                self.copied.append(str(name))
-            else:
-                self.lost.append(str(name))
+            form = subtitles.text_form(stream, container)
+            if not _holds(container, stream):
+                if form is None:
+                    self.lost.append(str(name))
+                    continue
+                self._forms[stream.index] = form
+                self.changed.append(f"{name} is converted to {form}")
+            self._chosen.append(stream)
+            self.copied.append(str(name))
+            lost = _lost_of(stream, container)
+            if lost:
+                self.changed.append(f"{container} does not hold {', '.join(lost)} of {name}")
+        if chapters and container in _CHAPTERS:
+            self.copied.append(f"{len(chapters)} chapters")
+        elif chapters:
+            self.lost.append(f"the list of {len(chapters)} chapters")
 
     def _read(self, source: InputContainer, streams: list[Stream]) -> Generator[Packet[Stream], None, None]:
-        low, high, shift = self._window()
+        window = self._window()
         last = Fraction(0)
         try:
             for packet in source.demux(*streams):
@@ -178,20 +223,15 @@ class Copier:
                     packet.pts = packet.dts = 0
                     yield packet
                     continue
-                if packet.dts is None and packet.pts is None:
-                    continue
-                tb = packet.time_base
                 stamp = packet.pts if packet.pts is not None else packet.dts
-                last = (stamp or 0) * tb
-                if (low is not None and last < low) or (high is not None and last >= high):
+                if stamp is None:
                     continue
-                if shift:
-                    ticks = round(shift / tb)
-                    packet.pts = None if packet.pts is None else packet.pts - ticks
-                    packet.dts = None if packet.dts is None else packet.dts - ticks
-                if packet.dts is None:
-                    packet.dts = packet.pts
-                yield packet
+                last = stamp * packet.time_base
+                if window.high is not None and last > window.high + _LONGEST:
+                    return
+                kept = within(packet, window, self._container)
+                if kept is not None:
+                    yield kept
         except (av.FFmpegError, OSError) as error:
             reason = getattr(error, "strerror", None) or str(error)
             self.damage.append(f"sound and other streams stop at {float(last):.2f} s: {reason}")
@@ -203,16 +243,18 @@ class Copier:
                     return bytes(packet)
         return b""
 
-    def _window(self) -> tuple[Fraction | None, Fraction | None, Fraction]:
+    def _window(self) -> Window:
         info = self._info
-        origin = info.first_pts * info.time_base
+        origin, shift = info.first_pts * info.time_base, info.shift(self._container)
         low = None if info.start is None else origin + info.start
-        high = None if info.end is None else origin + info.end
-        return low, high, info.start or Fraction(0)
+        if self._container == "avi":
+            low = shift
+        return Window(low, None if info.end is None else origin + info.end, shift)
 
     def _chapters(self) -> list[Any]:
         assert self._input is not None
-        low, high, shift = self._window()
+        window = self._window()
+        low, high, shift = window.low, window.high, window.shift
         kept = []
         for chapter in self._input.chapters():
             tb = chapter["time_base"] or Fraction(1, 1000)
@@ -229,18 +271,39 @@ def _is_cover(stream: Stream) -> bool:
     return bool(stream.disposition & Disposition.attached_pic)
 
 
-def _add(output: OutputContainer, stream: Stream) -> Stream:
+def _add(output: OutputContainer, stream: Stream, container: str) -> Stream:
     added = output.add_stream_from_template(stream, opaque=True)
-    added.metadata.update(kept_tags(stream.metadata))
-    added.disposition = stream.disposition
+    _describe(added, stream, container)
     return added
+
+
+def _describe(added: Stream, stream: Stream, container: str) -> None:
+    tags = kept_tags(stream.metadata)
+    if container == "mov" and "language" in tags:
+        tags["language"] = quicktime_language(tags["language"]) or tags["language"]
+    added.metadata.update(tags)
+    added.disposition = stream.disposition
+
+
+def _lost_of(stream: Stream, container: str) -> list[str]:
+    """What the container does not keep of a stream that it holds, in words."""
+    lost = []
+    language = stream.metadata.get("language", "und")
+    if language != "und" and (
+        container == "avi" or (container == "mov" and not quicktime_language(language))
+    ):
+        lost.append(f"the language {language}")
+    if container in ("mov", "avi"):
+        marks = Disposition(stream.disposition) & ~(Disposition.default | Disposition.attached_pic)
+        lost += [f"the mark {mark.name}" for mark in Disposition if mark & marks]
+    return lost
 
 
 def _holds(container: str, stream: Stream) -> bool:
     """Whether a container takes a stream, by writing a header into memory."""
     try:
         with av.open(io.BytesIO(), "w", format=container) as trial:
-            _add(trial, stream)
+            _add(trial, stream, container)
             trial.start_encoding()
     except (av.FFmpegError, ValueError, OSError):
         return False

@@ -250,7 +250,13 @@ def open_provenance(
     if path.suffix.lower() != ".mkv":
         raise UsageError("provenance is written as a video that ends in .mkv", where=str(path))
     grey = replace(
-        info, codec="ffv1", format="gray", coded_format="gray", colour=Colour(full_range=True), field_order=1
+        info,
+        codec="ffv1",
+        format="gray",
+        coded_format="gray",
+        colour=Colour(full_range=True),
+        field_order=1,
+        hdr10=None,
     )
     with open_sink(path, grey, lossless=True, overwrite=overwrite, copy_streams=False) as sink:
         yield Provenance(sink)

@@ -50,6 +50,13 @@ class ImageWriter:
         self._originals = Path(info.path) if info.kind == "folder" else Path(info.path).parent
         self.copied: tuple[str, ...] = ()
         self.warnings = [f"{each} does not fit into images and is left out" for each in info.streams]
+        if info.kind == "video":
+            self.warnings.append(f"the video is written as PNG images: {info.format} becomes RGB, full range")
+            self.warnings.append(
+                "images have no time stamps, tags or chapters; those of the video are left out"
+            )
+        if info.sample_aspect not in (None, 1):
+            self.warnings.append("images do not keep the sample aspect")
         shape = layout(info.format)
         if shape is not None and shape.kind == "yuv" and shape.bits > 8:
             self.warnings.append(f"images of {shape.bits}-bit video are written with 8 bits")

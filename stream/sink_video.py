@@ -8,19 +8,27 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+from av.codec.context import Flags
 from av.packet import Packet
 from av.video.stream import VideoStream
 
-from stream.encoders import Encoding
+from stream.encoders import FIELD_ENCODERS, Encoding
+from stream.fields import FieldMarker
 from stream.gif import Palette, to_palette
+from stream.matroska import write_sample_aspect
 from stream.planes import to_video_frame
 from stream.remux import Copier, needs_free_tags
 from stream.source_info import SourceInfo
+from stream.source_video import is_regular
 from stream.types import Frame
 
 _BT601, _BT709 = 6, 1
 _SWSCALE = av.video.reformatter.Interpolation
 _CAREFUL = int(_SWSCALE.BICUBIC | _SWSCALE.ACCURATE_RND | _SWSCALE.FULL_CHR_H_INT | _SWSCALE.FULL_CHR_H_INP)
+_RIFF_TAGS = "artist author comment copyright date genre language title album track encoded_by timecode"
+_TAGS: dict[str, set[str]] = {"gif": {"comment"}, "avi": set(_RIFF_TAGS.split())}
+_UNSEEN = {"handler_name", "vendor_id"}
+"""Tags that say nothing to a viewer."""
 _ROTATES = ("mp4", "mov", "matroska", "webm")
 
 
@@ -30,6 +38,7 @@ class VideoWriter:
     def __init__(
         self, path: Path, container: str, info: SourceInfo, encoding: Encoding, copier: Copier
     ) -> None:
+        self._path = path
         self._info = info
         self._container = container
         self._encoding = encoding
@@ -40,7 +49,8 @@ class VideoWriter:
         self._held: av.VideoFrame | None = None
         self._held_for = Fraction(0)
         self._palette: Palette | None = None
-        self._shift = round((info.start or 0) / info.time_base)
+        self._shift = info.shift(container)
+        self._fields = FieldMarker(info.field_order) if info.field_order > 1 else None
         self.warnings = [*encoding.warnings, *self._losses()]
         self._time_base = self._grid()
         if encoding.encoder == "libsvtav1":
@@ -59,6 +69,8 @@ class VideoWriter:
         """Encode one frame and everything of the other streams up to it."""
         pts = self._place(frame)
         picture = self._picture(frame)
+        if self._fields is not None:
+            picture = self._fields.mark(picture)
         picture.pts, picture.time_base = pts, self._time_base
         if self._held is not None:
             # a picture is shown until the next; what demuxers say of MP4 is in decoding order
@@ -87,6 +99,7 @@ class VideoWriter:
             self._output.mux_one(last)
         self._copier.deliver(self._output, None)
         self._output.close()
+        self._finish_header()
         self.warnings += self._copier.damage
         self._copier.close()
 
@@ -112,15 +125,9 @@ class VideoWriter:
                 self._first = packet.pts, packet.dts
 
     def _place(self, frame: Frame) -> int:
-        pts = frame.pts - self._shift
+        pts = frame.pts - round(self._shift / frame.time_base)
         if self._time_base != frame.time_base:
-            exact = pts * frame.time_base / self._time_base
-            pts = round(exact)
-            if self._container == "avi" and pts != exact and not any("AVI" in each for each in self.warnings):
-                rate = float(1 / self._time_base)
-                self.warnings.append(
-                    f"AVI holds one frame rate: pictures were moved to a grid of {rate:g} per second"
-                )
+            pts = round((frame.time - self._shift) / self._time_base)
         if self._last is not None and pts <= self._last:
             pts = self._last + 1
         self._last = pts
@@ -143,6 +150,13 @@ class VideoWriter:
         converted.pict_type = 0
         return converted
 
+    def _finish_header(self) -> None:
+        aspect = self._info.sample_aspect
+        if self._container not in ("matroska", "webm") or aspect in (None, 1):
+            return
+        if not write_sample_aspect(self._path, aspect):
+            self.warnings.append(f"the sample aspect {aspect} could not be written")
+
     def _matrix(self) -> int:
         info = self._info
         if info.colour.matrix not in (0, 2):
@@ -162,7 +176,7 @@ class VideoWriter:
         assert isinstance(stream, VideoStream)
         for each in self._copier.after(info.stream):
             self._copier.add(output, each)
-        self._copier.start(output, self._container)
+        self._copier.start(output)
         stream.metadata.update(self._copier.video_tags)
         stream.time_base = self._time_base
         context = stream.codec_context
@@ -176,8 +190,10 @@ class VideoWriter:
         context.color_trc = info.colour.transfer
         if info.sample_aspect is not None:
             context.sample_aspect_ratio = info.sample_aspect
-        if info.field_order == 1 or self._encoding.encoder == "libx264":
+        if info.field_order == 1 or self._encoding.encoder in FIELD_ENCODERS:
             context.field_order = info.field_order
+        if info.field_order > 1 and self._encoding.encoder in ("prores_ks", "mpeg4"):
+            context.flags |= Flags.interlaced_dct | Flags.interlaced_me
         if self._encoding.encoder == "libx265" and self._container in ("mp4", "mov"):
             context.codec_tag = "hvc1"  # what Apple's players ask for
         if self._container in _ROTATES:
@@ -212,13 +228,35 @@ class VideoWriter:
 
     def _losses(self) -> list[str]:
         info, container = self._info, self._container
-        lost = [f"{each} does not fit into {container} and is left out" for each in self._copier.lost]
+        lost = []
+        for each in self._copier.lost:
+            elsewhere = "; mkv holds it" if each.startswith(("audio", "subtitle")) else ""
+            lost.append(f"{each} does not fit into {container} and is left out{elsewhere}")
+        lost += self._copier.changed
         if container in ("matroska", "webm") and (1000 * info.time_base).denominator != 1:
             lost.append(f"{container} counts milliseconds: time stamps are rounded to them")
         if container == "gif" and (100 * info.time_base).denominator != 1:
             lost.append("gif counts hundredths of a second: time stamps are rounded to them")
+        if container == "gif" and info.codec != "gif":
+            lost.append("gif shows at most 256 colours a picture")
         if info.rotation and container not in _ROTATES:
             lost.append(f"{container} cannot say that the picture is turned by {info.rotation} degrees")
         if info.sample_aspect not in (None, 1) and container == "gif":
             lost.append("gif has no sample aspect")
+        tags = {**self._copier.video_tags, **self._copier.container_tags}
+        known = _TAGS.get(container)
+        left = [] if known is None else [key for key in tags if key.lower() not in known | _UNSEEN]
+        if left:
+            lost.append(f"{container} does not hold the tags {', '.join(left)}")
+        if container == "avi":
+            lost += self._losses_of_avi()
+        return lost
+
+    def _losses_of_avi(self) -> list[str]:
+        lost = []
+        if self._info.kind == "video" and not is_regular(self._info):
+            rate = float(1 / self._grid())
+            lost.append(f"AVI holds one frame rate: pictures are moved to a grid of {rate:g} per second")
+        if self._copier.moves_sound():
+            lost.append("AVI knows no start times: sound that does not begin with the picture is moved")
         return lost

@@ -98,6 +98,7 @@ def open_images(
         images=tuple(each.name for each in chosen),
         start=start or None,
         end=end,
+        shown_from=first_index / fps,
     )
     return Opened(info, _frames(chosen, first_index, info), [], _nothing)
 

@@ -7,6 +7,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Literal
 
+from stream.hdr import Hdr10
 from stream.types import Colour
 
 MAX_SIDE = 16384
@@ -37,8 +38,9 @@ class SourceInfo:
     clockwise; `display_matrix`: the nine numbers it came from, flips included. `sample_aspect`: width to
     height of a sample, None where nothing is said. `range_tag`: 0 unspecified, 1 limited, 2 full.
     `field_order`: 0 unknown, 1 progressive, 2 and 4 top field first, 3 and 5 bottom field first.
-    `first_pts`: the time stamp of the first picture of the whole input, in `time_base`; `start` and `end`
-    are seconds after it. `duration` (seconds) and `frames` (an estimate unless `frames_exact`) are of the cut
+    `hdr10`: for which display an HDR video was graded. `first_pts`: the time stamp of the first picture of
+    the whole input, in `time_base`; `start` and `end` are seconds after it, `shown_from` those of the first
+    picture that is read. `duration` (seconds) and `frames` (an estimate unless `frames_exact`) are of the cut
     where there is one.
     `images`: file names of a folder in their order.
     """
@@ -68,6 +70,8 @@ class SourceInfo:
     images: tuple[str, ...] = ()
     start: Fraction | None = None
     end: Fraction | None = None
+    shown_from: Fraction = Fraction(0)
+    hdr10: Hdr10 | None = None
     warnings: tuple[str, ...] = ()
     metadata: dict[str, str] = field(default_factory=dict)
 
@@ -75,6 +79,13 @@ class SourceInfo:
     def seconds(self) -> float | None:
         """Length of what will be read, in seconds, None where it is unknown."""
         return None if self.duration is None else float(self.duration)
+
+    def shift(self, container: str) -> Fraction:
+        """Seconds of the input's clock that are 0 in an output of this container."""
+        if container in ("avi", "gif"):
+            # these have no start times: the first picture is shown at 0, and the sound has to agree with that
+            return self.first_pts * self.time_base + self.shown_from
+        return self.start or Fraction(0)
 
     @property
     def name(self) -> str:

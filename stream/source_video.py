@@ -14,11 +14,13 @@ from typing import cast
 import av
 from av.buffer import Buffer
 from av.container import InputContainer
-from av.filter import Graph
 from av.stream import Disposition
+from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
 from stream.errors import InputError, UsageError
+from stream.fields import field_order, progressive
+from stream.hdr import lost_side_data, read_hdr10
 from stream.pixel_format import nearest_format
 from stream.planes import colour_of, from_video_frame
 from stream.source_info import MAX_PIXELS, MAX_SIDE, SourceInfo, StreamInfo
@@ -76,6 +78,21 @@ def open_video(
     raise InputError("its pictures cannot be found", where=str(path))
 
 
+def is_regular(info: SourceInfo) -> bool:
+    """Whether the pictures of a file lie one frame apart, by reading it once; True if it cannot be read."""
+    if info.container == "avi" or ("://" in info.path and not info.path.startswith("file://")):
+        return True
+    with open_container(info.path if "://" in info.path else Path(info.path)) as container:
+        stream = container.streams[info.stream]
+        try:
+            stamps = [each.pts for each in container.demux(stream) if each.pts is not None]
+        except (av.FFmpegError, OSError):
+            return True
+    step = 1 / (info.rate * info.time_base)
+    first = min(stamps, default=0)
+    return all(abs(stamp - first - number * step) <= 1 for number, stamp in enumerate(sorted(stamps)))
+
+
 def check_size(width: int, height: int, where: str) -> None:
     """Raise InputError for a picture larger than anything a camera makes."""
     if width > MAX_SIDE or height > MAX_SIDE or width * height > MAX_PIXELS:
@@ -95,22 +112,23 @@ def _opened(
     stream = _pick(container, str(path))
     warnings: list[str] = []
     damage = Damage(warnings)
-    pictures = _decode(container, stream, damage)
+    decoder = _decoder(stream)
+    pictures = _decode(container, stream, decoder, damage)
     first = next(pictures, None)
     if first is None:
         raise InputError("no picture in it could be decoded", where=str(path))
     check_size(first.width, first.height, str(path))
     info = _describe(container, stream, first, path)
     whole = info.duration if stream.duration or "DURATION" in stream.metadata else None
-    info = _cut(_with_warnings(info, deinterlace), start, end)
+    info = _cut(_with_warnings(info, first, deinterlace), start, end)
     remaining: Iterator[av.VideoFrame] = chain([first], pictures)
     if start and seek and info.container != "avi":
-        found = _from(container, stream, damage, info)
+        found = _from(container, stream, decoder, damage, info)
         if found is None:
             return None
         remaining = found
     if deinterlace:
-        remaining = _progressive(remaining, stream)
+        remaining = progressive(remaining, stream)
         info = replace(info, field_order=1)
     frames = _frames(remaining, info, whole, damage, warnings)
     if start or end is not None:
@@ -118,6 +136,7 @@ def _opened(
         shown = next(frames, None)
         if shown is None:
             raise UsageError(f"no picture is shown from {float(start or 0):g} s on", where=str(path))
+        info = replace(info, shown_from=shown.time - info.first_pts * info.time_base)
         frames = _put_back(shown, frames)
     return Opened(info, frames, warnings, container.close, lambda: damage.found)
 
@@ -139,8 +158,27 @@ def _pick(container: InputContainer, where: str) -> VideoStream:
     return stream
 
 
+def _decoder(stream: VideoStream) -> VideoCodecContext:
+    own = stream.codec_context
+    if own.name not in ("vp8", "vp9") or not _is_clear(stream.metadata):
+        return own
+    # FFmpeg's own decoders pass over the transparency, which is a second video beside the first
+    try:
+        clear = av.CodecContext.create("libvpx-vp9" if own.name == "vp9" else "libvpx", "r")
+    except (av.FFmpegError, ValueError):
+        return own
+    assert isinstance(clear, VideoCodecContext)
+    clear.color_primaries, clear.color_trc = own.color_primaries, own.color_trc
+    clear.colorspace, clear.color_range = own.colorspace, own.color_range
+    return clear
+
+
+def _is_clear(metadata: dict[str, str]) -> bool:
+    return any(key.lower() == "alpha_mode" and value == "1" for key, value in metadata.items())
+
+
 def _decode(
-    container: InputContainer, stream: VideoStream, damage: Damage
+    container: InputContainer, stream: VideoStream, decoder: VideoCodecContext, damage: Damage
 ) -> Generator[av.VideoFrame, None, None]:
     """Every picture that comes out, whatever lies between; damage is told to `damage`."""
     packets = container.demux(stream)
@@ -152,7 +190,7 @@ def _decode(
             packet = None
         try:
             # None flushes the decoder; the demuxer's own last packet has done so unless reading failed
-            pictures = stream.decode(packet)
+            pictures = decoder.decode(packet)
         except av.EOFError:
             return
         except (av.FFmpegError, OSError):
@@ -203,7 +241,11 @@ def _frames(
 
 
 def _from(
-    container: InputContainer, stream: VideoStream, damage: Damage, info: SourceInfo
+    container: InputContainer,
+    stream: VideoStream,
+    decoder: VideoCodecContext,
+    damage: Damage,
+    info: SourceInfo,
 ) -> Iterator[av.VideoFrame] | None:
     """Pictures from the key frame before the start of the cut; None where the container cannot find it."""
     depth = stream.codec_context.reorder_depth
@@ -214,34 +256,13 @@ def _from(
         return None
     # a flushed decoder forgets how far pictures may be out of order, and would drop some
     stream.codec_context.reorder_depth = depth
-    pictures = _decode(container, stream, damage)
+    if decoder is not stream.codec_context:
+        decoder.flush_buffers()
+    pictures = _decode(container, stream, decoder, damage)
     landed = next(pictures, None)
     if landed is None or landed.pts is None or landed.pts > target:
         return None
     return chain([landed], pictures)
-
-
-def _progressive(pictures: Iterator[av.VideoFrame], stream: VideoStream) -> Iterator[av.VideoFrame]:
-    """One progressive picture for each interlaced one (bwdif); progressive pictures pass."""
-    graph = Graph()
-    graph.link_nodes(
-        graph.add_buffer(template=stream),
-        graph.add("bwdif", "mode=send_frame:deint=interlaced"),
-        graph.add("buffersink"),
-    ).configure()
-    for picture in chain(pictures, [None]):
-        graph.push(picture)
-        while True:
-            try:
-                done = graph.pull()
-            except (av.BlockingIOError, av.EOFError):
-                break
-            # the filter counts in half ticks, for those who want two pictures of one
-            if done.pts is not None and done.time_base is not None:
-                done.pts = round(done.pts * done.time_base / (stream.time_base or done.time_base))
-                done.duration = round(done.duration * done.time_base / (stream.time_base or done.time_base))
-                done.time_base = stream.time_base or done.time_base
-            yield done  # type: ignore[misc]
 
 
 def _put_back(first: Frame, rest: Generator[Frame, None, None]) -> Generator[Frame, None, None]:
@@ -277,15 +298,18 @@ def _describe(
         rotation=clockwise(first),
         display_matrix=struct.unpack("=9i", bytes(matrix)) if matrix is not None else None,
         sample_aspect=aspect or None,
-        field_order=int(stream.codec_context.field_order),
+        field_order=field_order(int(stream.codec_context.field_order), first),
         first_pts=first_pts,
         duration=duration,
         frames=frames,
         # a header that disagrees with itself, or an edit list that hides pictures, makes its count a guess
+        # and AVI counts the gaps between pictures, too
         frames_exact=bool(stream.frames)
+        and container.format.name != "avi"
         and duration is not None
         and abs(stream.frames - duration * rate) < 1.5,
         stream=stream.index,
+        hdr10=read_hdr10(first),
         streams=tuple(_other(each) for each in container.streams if each.index != stream.index),
         metadata=dict(stream.metadata),
     )
@@ -301,7 +325,7 @@ def _other(stream: av.stream.Stream) -> StreamInfo:
     codec = context.codec.canonical_name if context is not None else str(getattr(stream, "name", "") or "")
     kind = "cover" if stream.disposition & Disposition.attached_pic else str(stream.type)
     metadata = stream.metadata
-    title = metadata.get("title", "") or metadata.get("filename", "")
+    title = next((metadata[key] for key in ("title", "name", "filename") if metadata.get(key)), "")
     return StreamInfo(stream.index, kind, codec or "unknown", metadata.get("language", ""), title)
 
 
@@ -332,13 +356,13 @@ def _cut(info: SourceInfo, start: Fraction | None, end: Fraction | None) -> Sour
     return replace(info, start=start or None, end=end, duration=duration, frames=frames, frames_exact=False)
 
 
-def _with_warnings(info: SourceInfo, deinterlace: bool) -> SourceInfo:
-    told = []
+def _with_warnings(info: SourceInfo, first: av.VideoFrame, deinterlace: bool) -> SourceInfo:
+    told = lost_side_data(first)
     if info.field_order > 1 and not deinterlace:
         told.append("the video is interlaced and stays so; --deinterlace makes it progressive")
     if info.format != info.coded_format:
         told.append(f"pixel format {info.coded_format} is handled as {info.format}")
-    if info.metadata.get("alpha_mode") == "1" and not info.format.startswith("yuva"):
+    if _is_clear(info.metadata) and not info.format.startswith("yuva"):
         told.append("the video's transparency is not read")
     return replace(info, warnings=tuple(told))
 

@@ -232,11 +232,12 @@ def test_a_cut_starts_at_zero_with_its_sound(tmp_path: Path) -> None:
     source = make(tmp_path / "in.mp4", Clip(audio=[("aac", "eng")]))
     copy(source, tmp_path / "out.mp4", start=Fraction(2, 10), end=Fraction(6, 10))
     assert stamps(tmp_path / "out.mp4") == [Fraction(i, 25) for i in range(10)]
-    sound = packets(tmp_path / "out.mp4", "audio")
+    # the packets before 0 are what the decoder needs to begin rightly; the edit list hides them
+    sound = [each for each in packets(tmp_path / "out.mp4", "audio") if each[0] > -Fraction(1, 100)]
     wanted = [
         (t - Fraction(2, 10), d)
         for t, d in packets(source, "audio")
-        if Fraction(2, 10) <= t < Fraction(6, 10)
+        if Fraction(19, 100) < t < Fraction(6, 10)
     ]
     assert [data for _, data in sound] == [data for _, data in wanted]
     assert all(abs(a - b) < Fraction(1, 40000) for (a, _), (b, _) in zip(sound, wanted, strict=True))

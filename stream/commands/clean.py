@@ -76,12 +76,19 @@ def clean(
         provenance=provenance,
     )
     settings = load_config(preset, config, overrides)
+    said: list[str] = []
+
+    def on_start(warnings: tuple[str, ...]) -> None:
+        said.extend(warnings)
+        for each in warnings if not quiet else ():
+            typer.echo(f"warning: {each}", err=True)
+
     with show_progress(quiet=quiet) as on_progress:
-        done = run(input, output, settings, job=job, on_progress=on_progress)
+        done = run(input, output, settings, job=job, on_start=on_start, on_progress=on_progress)
     if report is not None:
         done.write(report)
     if not quiet:
-        for line in summary(done):
+        for line in summary(done, said):
             typer.echo(line, err=True)
     if done.partial:
         raise typer.Exit(PartialError.exit_code)
