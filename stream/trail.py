@@ -73,12 +73,12 @@ def look_back(plate: Plate, view: View) -> None:
 
     Done anew when a dozen frames have been added: each time all frames of the look-ahead are passed.
     """
-    newest = min(plate.views[-1].index, view.index + _STEPS + _AGAIN)
+    newest = _last_followed(plate, view)
     reached = max(plate.returns, default=view.index - 1) + 1
-    if view.index in plate.returns and newest - reached < _AGAIN:
+    if newest <= view.index or (view.index in plate.returns and newest - reached < _AGAIN):
         return
     last = plate.view(newest)
-    if last is None or last.parallax is None or newest <= view.index:
+    if last is None or last.parallax is None:
         return
     plate.returns.clear()
     state = parallax.end(last.parallax.hidden)
@@ -89,6 +89,15 @@ def look_back(plate: Plate, view: View) -> None:
             return
         plate.returns[index], state = parallax.step_back(state, before.parallax.hidden, here.parallax)
         here = before
+
+
+def _last_followed(plate: Plate, view: View) -> int:
+    """The last frame to which dense motion leads from `view` without a gap, as far ahead as is of use."""
+    newest = view.index
+    most = min(plate.views[-1].index, view.index + _STEPS + _AGAIN)
+    while newest < most and (after := plate.view(newest + 1)) is not None and after.parallax is not None:
+        newest += 1
+    return newest if view.parallax is not None else view.index
 
 
 def trust(plate: Plate, view: View) -> float:
