@@ -101,7 +101,7 @@ class Resume(_Section):
     """Where an interrupted run can go on."""
 
     frames: int = Field(
-        100, ge=1, description="the encoder begins afresh every so many frames, where a run can go on"
+        250, ge=1, description="the encoder begins afresh every so many frames, where a run can go on"
     )
     seconds: float = Field(20.0, ge=0, description="the state is saved there, but no more often than this")
 

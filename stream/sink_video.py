@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
+from av.packet import Packet
 from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
@@ -57,7 +59,7 @@ class VideoWriter:
         self._output = av.open(f"file:{path}", "w", format=container, options=self._muxing())
         self._stream = self._add_streams()
         self._output.start_encoding()
-        self._encoder: VideoCodecContext | None = self._stream.codec_context
+        self._encoder = self._stream.codec_context if container != "gif" else None
         self._journal = Journal(path.with_suffix(".packets"), keep)
         self._last: int | None = int(self._journal.timing().pts.max()) if keep else None
 
@@ -96,7 +98,8 @@ class VideoWriter:
         if len(shown) and self._container in ("mp4", "mov"):
             # MP4 adds up durations in decoding order: the last one makes the sum the length of the video.
             durations[-1] = max(1, end - int(timing.pts[0]) - int(dts[-1] - dts[0]))
-        for number, packet in enumerate(self._journal.packets()):
+        packets = self._journal.packets()
+        for number, packet in enumerate(packets if self._container != "gif" else self._as_gif(packets)):
             packet.stream, packet.time_base = self._stream, self._time_base
             packet.dts, packet.duration = int(dts[number]), int(durations[number])
             self._copier.deliver(self._output, packet.dts * self._time_base)
@@ -122,10 +125,20 @@ class VideoWriter:
         self._encoder = self._palette = None
         self._journal.begin()
 
+    def _as_gif(self, packets: Iterator[Packet[VideoStream]]) -> Iterator[Packet[VideoStream]]:
+        """GIF pictures build on those before them, so an encoder cannot begin afresh: it begins here."""
+        decoder = av.CodecContext.create("png", "r")
+        assert isinstance(decoder, VideoCodecContext)
+        for packet in packets:
+            for picture in decoder.decode(packet):
+                picture.pts, picture.time_base, picture.pict_type = packet.pts, self._time_base, 0
+                yield from self._stream.encode(picture)
+
     def _another_encoder(self) -> VideoCodecContext:
         """An encoder like the stream's own, for the next part."""
         own = self._stream.codec_context
-        context = av.CodecContext.create(self._encoding.encoder, "w")
+        name = self._encoding.encoder if self._container != "gif" else "png"
+        context = av.CodecContext.create(name, "w")
         assert isinstance(context, VideoCodecContext)
         self._set_up(context)
         context.framerate, context.flags, context.options = own.framerate, own.flags, self._encoding.options

@@ -130,7 +130,7 @@ class _Writer:
         name = f"{self._arrays}"
         self._arrays += 1
         # masks and labels shrink to nothing in no time, pictures and motion hardly at all
-        flat = value.dtype.kind == "b" or value.dtype == np.uint16
+        flat = value.dtype.kind == "b" or value.dtype == np.uint16 or value.max(initial=0) <= 1
         how = zipfile.ZIP_DEFLATED if flat else zipfile.ZIP_STORED
         self._archive.writestr(name, np.ascontiguousarray(value).tobytes(), how, 1)
         return ["array", name, value.dtype.str, list(value.shape)]
