@@ -152,7 +152,13 @@ def clean(
             engines=networks.describe(),
             shots=analysis.cuts,
             streams_copied=outputs.sink.streams_copied,
-            warnings=(*info.warnings, *references.warnings, *source.warnings, *outputs.sink.warnings),
+            warnings=(
+                *info.warnings,
+                *references.warnings,
+                *source.warnings,
+                *outputs.sink.warnings,
+                *points.warnings,
+            ),
             partial=source.damaged,
             references=(*elsewhere.told(), *references.refused),
         )

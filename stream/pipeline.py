@@ -12,6 +12,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -54,6 +55,10 @@ def run_ahead(items: Iterable[T], depth: int) -> Generator[T, None, None]:
             offer(_END)
         except BaseException as error:
             offer(_Failure(error))
+        finally:
+            # a generator may have threads of its own, which must not be left to the garbage collector
+            if isinstance(items, Generator):
+                items.close()
 
     worker = threading.Thread(target=produce, name="cleanplate-ahead", daemon=True)
     worker.start()
@@ -111,11 +116,29 @@ def run(
     next frame once `stop` says so.
     """
     decoded = run_ahead(clock.timed("decode", frames), depth)
-    seen = run_ahead(map(analysis, decoded), depth)
+    seen = run_ahead(_analysed(decoded, analysis), depth)
     return run_ahead(_filled(seen, filling, borders, stop), depth)
 
 
+def _analysed(
+    decoded: Generator[Frame, None, None], analysis: Callable[[Frame], Seen]
+) -> Generator[Seen, None, None]:
+    with closing(decoded):
+        for frame in decoded:
+            yield analysis(frame)
+
+
 def _filled(
+    seen: Generator[Seen, None, None],
+    filling: Filling,
+    borders: Borders | None,
+    stop: Callable[[], bool] | None,
+) -> Generator[Filled | Border, None, None]:
+    with closing(seen):
+        yield from _each_filled(seen, filling, borders, stop)
+
+
+def _each_filled(
     seen: Iterable[Seen], filling: Filling, borders: Borders | None, stop: Callable[[], bool] | None
 ) -> Iterator[Filled | Border]:
     last = filling.frames

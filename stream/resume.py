@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -138,6 +139,7 @@ def load(snapshot: Snapshot, begun: Begun, frames: Mapping[int, Any], known: Seq
 class Checkpoints:
     """Saves where a run can be gone on with; `last` is the newest such place, seconds of the input.
 
+    When saving fails the run goes on without; `warnings` say so.
     `known`: what whoever goes on has already. `every`: seconds between two savings at least.
     """
 
@@ -150,6 +152,7 @@ class Checkpoints:
         begun: Begun | None,
     ) -> None:
         self.last = None if begun is None else begun.seconds
+        self.warnings: list[str] = []
         self._output = output
         self._folder = part_of(output)
         self._identity = dict(now)
@@ -159,15 +162,15 @@ class Checkpoints:
         self._saved = perf_counter()
 
     def save(self, state: FillingState) -> Path | None:
-        """Save the state when it is time; called by the thread of the fill. Raises OutputError."""
+        """Save the state when it is time, and return where; called by the thread of the fill."""
         began = perf_counter()
         if began - self._saved < max(self._every, _MOST_OF_TIME * self._cost):
             return None
         path = self._folder / f"state-{state.frames}.zip"
-        self._store(path, state, self._known)
+        stored = self._store(path, state, self._known)
         self._saved = perf_counter()
         self._cost = self._saved - began
-        return path
+        return path if stored else None
 
     def commit(
         self,
@@ -179,10 +182,11 @@ class Checkpoints:
         positions: Mapping[str, Position],
         log: int,
     ) -> None:
-        """Make a saved state the place to go on from; all outputs ended a part there. Raises OutputError."""
+        """Make a saved state the place to go on from; all outputs ended a part there."""
         frames = positions["output"].frames
         told = self._folder / f"tally-{frames}.zip"
-        self._store(told, tally, ())
+        if not self._store(told, tally, ()):
+            return
         manifest = {
             "format": FORMAT,
             "identity": self._identity,
@@ -202,7 +206,8 @@ class Checkpoints:
             fresh.replace(self._folder / _MANIFEST)
             sync(self._folder)
         except OSError as error:
-            raise output_error(error, self._output) from None
+            self._give_up(error)
+            return
         self.last = seconds
         for each in (*self._folder.glob("state-*.zip"), *self._folder.glob("tally-*.zip")):
             if each not in (state, told) and _number(each) <= frames:
@@ -216,13 +221,21 @@ class Checkpoints:
             filter(None, [error.hint, f"the same command with --resume goes on at {self.last:.2f} s"])
         )
 
-    def _store(self, path: Path, value: object, known: Sequence[object]) -> None:
+    def _store(self, path: Path, value: object, known: Sequence[object]) -> bool:
         try:
             save(path, value, known)
             sync(path)
         except OSError as error:
             remove(path)
-            raise output_error(error, self._output) from None
+            self._give_up(error)
+            return False
+        return True
+
+    def _give_up(self, error: OSError) -> None:
+        """What cannot be saved is no reason to stop: the output itself may still fit."""
+        self._every = math.inf
+        reason = output_error(error, self._output).what
+        self.warnings.append(f"after an interruption this run could not have gone on: {reason}")
 
 
 def _number(path: Path) -> int:
