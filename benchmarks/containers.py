@@ -156,9 +156,8 @@ def outcome(case: Case, folder: Path) -> dict[str, Any]:
         )
         if abs(lag) > 1 or abs(length - 0.82) > 0.03:
             found.append("sound")
-            row["detail"] = [f"sound {lag:+.1f} ms, {length:.3f} s long"]
     silent = [each for each in found if not re.search(SAID.get(each, "(?!)"), " / ".join(warnings))]
-    detail = row.pop("detail", [])
+    detail = []
     for each in silent:
         detail.append(f"{each}: {_short(getattr(before, each, ''))} -> {_short(getattr(after, each, ''))}")
     state = "FAILED" if silent else "said" if found else "kept"

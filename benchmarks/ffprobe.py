@@ -20,6 +20,7 @@ _OWN = {
     "vendor_id",
     "duration",
     "software",
+    "alpha_mode",
 }
 _MARKS = {"forced", "comment", "hearing_impaired", "visual_impaired", "original", "dub"}
 
