@@ -48,8 +48,9 @@ def open_container(path: str | Path) -> InputContainer:
         options["protocol_whitelist"] = "file"
     try:
         if isinstance(path, Path):
-            return av.open(f"file:{path}", "r", options=options)
-        return av.open(path, "r", options=options, timeout=_ADDRESS_TIMEOUT)
+            # tags may be in any encoding, or damaged
+            return av.open(f"file:{path}", "r", options=options, metadata_errors="replace")
+        return av.open(path, "r", options=options, timeout=_ADDRESS_TIMEOUT, metadata_errors="replace")
     except (av.FFmpegError, OSError) as error:
         what, hint = _why_not(path, error)
         raise InputError(what, where=str(path), hint=hint) from None
@@ -282,7 +283,9 @@ def _describe(
         duration=duration,
         frames=frames,
         # a header that disagrees with itself, or an edit list that hides pictures, makes its count a guess
+        # and AVI counts the gaps between pictures, too
         frames_exact=bool(stream.frames)
+        and container.format.name != "avi"
         and duration is not None
         and abs(stream.frames - duration * rate) < 1.5,
         stream=stream.index,
