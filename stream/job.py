@@ -144,7 +144,7 @@ def clean(
                 tally.add(each)
                 if on_progress is not None:
                     on_progress(Progress(tally.frames, info.frames, perf_counter() - ready, each))
-            if masks is not None:
+            if masks is not None and not source.damaged:
                 masks.finish(tally.frames)
             with clock.time("encode"):
                 outputs.sink.close()
