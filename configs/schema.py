@@ -97,6 +97,15 @@ class Fill(_Section):
     inpaint: bool = Field(True, description="the trained inpainter; false = a classical one")
 
 
+class Resume(_Section):
+    """Where an interrupted run can go on."""
+
+    frames: int = Field(
+        250, ge=1, description="the encoder begins afresh every so many frames, where a run can go on"
+    )
+    seconds: float = Field(20.0, ge=0, description="the state is saved there, but no more often than this")
+
+
 class Engine(_Section):
     """How networks are run."""
 
@@ -134,6 +143,7 @@ class Config(_Section):
     fill: Fill = Fill()
     engine: Engine = Engine()
     models: Models = Models()
+    resume: Resume = Resume()
 
 
 def load_config(

@@ -119,13 +119,15 @@ def load_relation(path: Path | str | None = None, *, rule: Rule = "fitted") -> R
     """Read the relation table (`path` None: the one that comes with the package).
 
     Raises ValueError for an unknown rule or a file that is not a relation table, FileNotFoundError when
-    there is no file.
+    there is no file, WeightsError when the package's own is missing or is not what was published.
     """
     if rule not in ("fitted", "paper"):
         raise ValueError(f"unknown rule {rule!r}: 'fitted' or 'paper'")
     from safetensors.numpy import load_file  # deferred: half of this module's import time
 
-    file = DEFAULT_WEIGHTS if path is None else Path(path)
+    from models.weights import verify
+
+    file = verify(DEFAULT_WEIGHTS.stem) if path is None else Path(path)
     if not file.is_file():
         raise FileNotFoundError(f"no relation weights at {file}")
     try:

@@ -103,15 +103,16 @@ def weights_path(name: str) -> Path:
 def load_weights(module: nn.Module, name_or_path: str | os.PathLike[str]) -> None:
     """Fill a module, cast to the dtypes it has; every key has to be there with its shape, and no other.
 
-    A string without a suffix is a name of `all_weights`, anything else a safetensors file. Only batch norms'
-    `num_batches_tracked` may be missing: it has no effect on results. Raises `WeightsError`.
+    A string without a suffix is a name of `all_weights`, whose file must have the listed digest; anything
+    else is a safetensors file. Only batch norms' `num_batches_tracked` may be missing: it has no effect on
+    results. Raises `WeightsError`.
     """
     import torch
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     is_name = isinstance(name_or_path, str) and not Path(name_or_path).suffix
-    path = weights_path(str(name_or_path)) if is_name else Path(name_or_path)
+    path = verify(str(name_or_path)) if is_name else Path(name_or_path)
     try:
         stored = load_file(path)
     except FileNotFoundError as error:

@@ -64,12 +64,19 @@ def unit(descriptors: Bytes) -> Floats:
 
 @cache
 def load_words() -> Floats:
-    """The vocabulary: float32 (K, 128), unit length; raises `ValueError` for a file that is none."""
+    """The vocabulary: float32 (K, 128), unit length.
+
+    Raises `WeightsError` when its file is missing or is not what was published, `ValueError` for one that is
+    no vocabulary.
+    """
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
+    from models.weights import verify
+
+    file = verify(DEFAULT_WEIGHTS.stem)
     try:
-        return unit(load_file(DEFAULT_WEIGHTS)["words"])
+        return unit(load_file(file)["words"])
     except (OSError, SafetensorError, KeyError) as error:
         raise ValueError(f"{DEFAULT_WEIGHTS} is not a readable vocabulary: {error}") from error
 

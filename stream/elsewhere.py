@@ -7,7 +7,7 @@ camera and only checked now and then, so that the same picture goes on serving w
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import cv2
@@ -79,6 +79,15 @@ class Elsewhere:
         self._given: dict[str, int] = {}
         self._points: dict[str, int] = {}
         self._refused: dict[str, Refused] = {}
+
+    @property
+    def state(self) -> dict[str, object]:
+        """Everything that changes, by name: what must be saved for a run to go on from here."""
+        return {name: value for name, value in vars(self).items() if name != "_references"}
+
+    def restore(self, state: Mapping[str, object]) -> None:
+        """Go on from a saved `state`; the references are those of this run."""
+        vars(self).update(state)
 
     def observe(self, memory: Memory, shot: int) -> None:
         """Take the newest remembered frame into the archive if it shows something new."""

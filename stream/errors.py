@@ -47,3 +47,9 @@ class PartialError(CleanplateError, RuntimeError):
     """Something good was written, but not all of it: damaged input, or some clips of a batch failed."""
 
     exit_code = 6
+
+
+class InterruptedRunError(CleanplateError, RuntimeError):
+    """The user stopped the run."""
+
+    exit_code = 130

@@ -11,51 +11,22 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from fractions import Fraction
-from time import perf_counter
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeVar
 
-import cv2
-import numpy as np
-from numpy.typing import NDArray
+from stream.analysis import Analysis, Seen, label_map
+from stream.clock import Clock
+from stream.errors import InterruptedRunError
+from stream.filling import Filling, FillingState
+from stream.types import Filled, Frame
 
-from configs.schema import Config
-from stream import fill, hindsight, hole, judge, motion, perceive, plate, shots, track
-from stream.elsewhere import Elsewhere
-from stream.types import Filled, Frame, Mask, Motion, Perception, Track, Verdict
+__all__ = ["Analysis", "Border", "Borders", "Clock", "Filling", "Seen", "label_map", "run", "run_ahead"]
 
 T = TypeVar("T")
 _END = object()
-
-
-class Clock:
-    """Seconds spent in each stage, added up over a run."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-
-    @contextmanager
-    def time(self, stage: str) -> Iterator[None]:
-        """Add the wall time of the block to `stage`."""
-        began = perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[stage] = self.seconds.get(stage, 0.0) + perf_counter() - began
-
-    def timed(self, stage: str, items: Iterable[T]) -> Iterator[T]:
-        """Pass `items` on, adding the time it takes to get each of them."""
-        source = iter(items)
-        while True:
-            with self.time(stage):
-                item = next(source, _END)
-            if item is _END:
-                return
-            yield item  # type: ignore[misc]
 
 
 def run_ahead(items: Iterable[T], depth: int) -> Generator[T, None, None]:
@@ -84,6 +55,10 @@ def run_ahead(items: Iterable[T], depth: int) -> Generator[T, None, None]:
             offer(_END)
         except BaseException as error:
             offer(_Failure(error))
+        finally:
+            # a generator may have threads of its own, which must not be left to the garbage collector
+            if isinstance(items, Generator):
+                items.close()
 
     worker = threading.Thread(target=produce, name="cleanplate-ahead", daemon=True)
     worker.start()
@@ -103,250 +78,26 @@ class _Failure:
 
 
 @dataclass(frozen=True)
-class Seen:
-    """What the analysis knows of one frame.
+class Border:
+    """Between two frames, where a part of the output ends: `frames` were finished before it, `analysed` read.
 
-    `frame` is None when the frame is decoded again for the fill. `things`: uint16 at working resolution,
-    0 = nothing, else the id of the track that covers the pixel. `mask`: the user's plain mask, if there is
-    one. `stuff`: the latest probabilities of the surroundings.
+    `saved`: what the caller's `save` gave back, None when nothing was saved here.
     """
 
-    frame: Frame | None
-    index: int
-    time: Fraction
-    shot: int
-    motion: Motion
-    tracks: tuple[Track, ...]
-    verdicts: tuple[Verdict, ...]
-    things: NDArray[np.uint16]
-    stuff: NDArray[np.float32]
-    mask: Mask | None
+    frames: int
+    analysed: int
+    saved: Path | None
 
 
-class Analysis:
-    """Frames in, one `Seen` each out: everything that must be known before a hole can be filled.
+@dataclass(frozen=True)
+class Borders:
+    """Where a run may be interrupted: about every `every` frames, with what `save` stores of the state there.
 
-    `still`: the frames are pictures on their own, so nothing can be said of what passes.
+    `save` is called in the thread of the fill, while nothing changes; it may decline.
     """
 
-    def __init__(
-        self,
-        config: Config,
-        networks: perceive.Networks,
-        relation: judge.Relation,
-        clock: Clock,
-        *,
-        still: bool = False,
-    ) -> None:
-        self._config, self._networks, self._relation, self._clock = config, networks, relation, clock
-        self._still = still
-        self._motion = motion.initial()
-        self._tracks = track.initial()
-        self._judge = judge.initial()
-        self._last_tracks: tuple[Track, ...] = ()
-        self._since = 0
-        self._shots = shots.initial()
-        self._shot = -1
-        self._stuff = np.zeros(0, np.float32)
-        self._looked_at: Fraction | None = None
-        self.cuts: list[Fraction] = []
-
-    def push(
-        self,
-        frame: Frame,
-        mask: Mask | None = None,
-        labels: tuple[NDArray[np.uint16], dict[int, str]] | None = None,
-    ) -> Seen:
-        """Analyse the next frame; `mask` and `labels` are the user's, in frame size."""
-        config, clock = self._config, self._clock
-        with clock.time("shots"):
-            cut, self._shots = shots.step(self._shots, frame)
-        if cut or self._shot < 0:
-            self._begin_shot(frame)
-        with clock.time("perceive"):
-            perception = self._perceive(frame, labels)
-        with clock.time("motion"):
-            blocked = self._blocked(frame, perception, mask)
-            moved, self._motion = motion.step(self._motion, frame, blocked)
-        with clock.time("track"):
-            tracks, self._tracks = track.step(self._tracks, perception, moved, frame, config.track)
-        with clock.time("judge"):
-            verdicts, self._judge = judge.step(
-                self._judge, tracks, self._stuff, self._relation, config.judge, frame, still=self._still
-            )
-        self._last_tracks = tracks
-        return Seen(
-            frame=frame,
-            index=frame.index,
-            time=frame.time,
-            shot=self._shot,
-            motion=moved,
-            tracks=tracks,
-            verdicts=verdicts,
-            things=label_map(tracks, perceive.working_size(config, frame)),
-            stuff=self._stuff,
-            mask=mask,
-        )
-
-    def _begin_shot(self, frame: Frame) -> None:
-        self._shot += 1
-        self.cuts.append(frame.time)
-        self._motion = motion.initial()
-        self._tracks = track.initial(self._tracks.next_id)
-        self._judge = judge.initial()
-        self._last_tracks = ()
-        self._since = 0
-        self._looked_at = None
-
-    def _perceive(
-        self, frame: Frame, labels: tuple[NDArray[np.uint16], dict[int, str]] | None
-    ) -> Perception | None:
-        config = self._config
-        look = self._looked_at is None or frame.time - self._looked_at >= config.perceive.stuff_seconds
-        skip = self._since % config.perceive.every != 0
-        self._since += 1
-        if skip and not look:
-            return None
-        able = config.engine.name != "none"
-        perception = perceive.perceive(
-            self._networks,
-            frame,
-            look_at_stuff=look and able,
-            look_at_things=labels is None and able,
-            config=config,
-        )
-        if labels is not None:
-            perception = perceive.from_labels(labels[0], labels[1], frame, perception)
-        if look:
-            self._stuff, self._looked_at = perception.stuff, frame.time
-        return perception
-
-    def _blocked(self, frame: Frame, perception: Perception | None, mask: Mask | None) -> Mask:
-        """Pixels no background corner may lie on: every thing that might move, and the user's mask."""
-        masks: Sequence[Mask]
-        if perception is None:
-            masks = [each.instance.mask for each in self._last_tracks]
-        else:
-            masks = [each.mask for each in perception.instances]
-        height, width = perceive.working_size(self._config, frame)
-        blocked = np.zeros((height, width), bool)
-        for each in masks:
-            if each.shape == blocked.shape:
-                blocked |= each
-            else:  # the user's labelled masks keep a resolution of their own
-                blocked |= (
-                    cv2.resize(each.astype(np.uint8), (width, height), interpolation=cv2.INTER_AREA) > 0
-                )
-        if mask is not None:
-            small = cv2.resize(mask.astype(np.uint8), (width, height), interpolation=cv2.INTER_AREA)
-            blocked |= small > 0
-        return blocked
-
-
-class Filling:
-    """`Seen` in, `Filled` out as soon as enough of what follows is known."""
-
-    def __init__(
-        self,
-        config: Config,
-        inpaint: fill.Inpaint | None,
-        clock: Clock,
-        again: Iterator[Frame] | None = None,
-        elsewhere: Elsewhere | None = None,
-    ) -> None:
-        self._config, self._inpaint, self._clock, self._again = config, inpaint, clock, again
-        # Outlives the shots: a place seen minutes ago, or before other shots, is found again.
-        self._elsewhere = elsewhere or Elsewhere(config.plate.archive_mb << 20)
-        self._waiting: deque[Seen] = deque()
-        self._plate: dict[int, plate.Plate] = {}
-        self._verdicts: dict[int, Verdict] = {}
-        self._latest: dict[int, Track] = {}
-
-    @property
-    def _wait(self) -> float:
-        ahead = self._config.look_ahead
-        return self._config.look_ahead_cap if ahead == "shot" else ahead
-
-    def push(self, seen: Seen) -> list[Filled]:
-        """Remember the newest frame and return those that are ripe."""
-        with self._clock.time("plate"):
-            self._remember(seen)
-        self._waiting.append(replace(seen, frame=None) if self._again is not None else seen)
-        done = []
-        while self._waiting and self._ripe(self._waiting[0], seen):
-            done.append(self._fill(self._waiting.popleft()))
-        return done
-
-    def finish(self) -> list[Filled]:
-        """Fill what still waits."""
-        done = []
-        while self._waiting:
-            done.append(self._fill(self._waiting.popleft()))
-        return done
-
-    def _remember(self, seen: Seen) -> None:
-        if seen.shot not in self._plate:
-            budget = self._config.memory_mb // 2 << 20
-            self._plate[seen.shot] = plate.initial(self._config.plate, self._wait, budget)
-        assert seen.frame is not None
-        self._verdicts.update((verdict.track, verdict) for verdict in seen.verdicts)
-        self._latest.update((each.id, each) for each in seen.tracks)
-        self._plate[seen.shot] = plate.observe(
-            self._plate[seen.shot], seen.frame, seen.motion, seen.things, seen.mask
-        )
-        self._elsewhere.observe(self._plate[seen.shot].memories[-1], seen.shot)
-
-    def _ripe(self, oldest: Seen, newest: Seen) -> bool:
-        return oldest.shot != newest.shot or newest.time - oldest.time >= self._wait
-
-    def _fill(self, seen: Seen) -> Filled:
-        frame = seen.frame if self._again is None else next(self._again)
-        assert frame is not None
-        assert frame.index == seen.index
-        for old in [shot for shot in self._plate if shot < seen.shot]:
-            del self._plate[old]
-        tracks = self._with_hindsight(seen, frame)
-        verdicts = tuple(self._verdicts[each.id] for each in tracks if each.id in self._verdicts)
-        known = self._plate[seen.shot]
-        with self._clock.time("hole"):
-            if seen.mask is not None:
-                wanted = hole.from_mask(seen.mask)
-            else:
-                wanted = hole.make_hole(frame, tracks, verdicts, seen.motion, self._config.hole)
-        if wanted.box is None:
-            return Filled(frame, np.zeros((0, 0), np.uint8), None, verdicts, tracks, frame)
-        with self._clock.time("fill"):
-            forbidden = judge.forbidden(tuple(self._latest.values()), tuple(self._verdicts.values()))
-            filled, self._plate[seen.shot] = fill.fill(
-                frame,
-                wanted,
-                known,
-                seen.motion,
-                forbidden,
-                self._inpaint,
-                self._config,
-                self._elsewhere,
-                seen.shot,
-            )
-        return replace(filled, verdicts=verdicts, tracks=tracks, before=frame)
-
-    def _with_hindsight(self, seen: Seen, frame: Frame) -> tuple[Track, ...]:
-        """The frame's tracks as the frames behind it in the look-ahead correct them."""
-        following = [_moment(each) for each in self._waiting if each.shot == seen.shot]
-        return hindsight.with_hindsight(_moment(seen), following, frame.width, frame.height)
-
-
-def _moment(seen: Seen) -> hindsight.Moment:
-    return hindsight.Moment(seen.index, float(seen.time), seen.tracks, seen.motion)
-
-
-def label_map(tracks: Iterable[Track], working: tuple[int, int]) -> NDArray[np.uint16]:
-    """Draw the tracks' masks as their ids, uint16 at the masks' own resolution; smaller things lie on top."""
-    tracks = list(tracks)
-    things = np.zeros(tracks[0].instance.mask.shape if tracks else working, np.uint16)
-    for each in sorted(tracks, key=lambda one: -one.area):
-        things[each.instance.mask] = each.id
-    return things
+    every: int
+    save: Callable[[FillingState], Path | None]
 
 
 def run(
@@ -356,14 +107,55 @@ def run(
     clock: Clock,
     *,
     depth: int = 4,
-) -> Generator[Filled, None, None]:
-    """Clean `frames` with decoding, analysis and filling each in a thread of its own."""
+    borders: Borders | None = None,
+    stop: Callable[[], bool] | None = None,
+) -> Generator[Filled | Border, None, None]:
+    """Clean `frames` with decoding, analysis and filling each in a thread of its own.
+
+    Where the borders lie depends on the frames alone, never on time. Raises `InterruptedRunError` before the
+    next frame once `stop` says so.
+    """
     decoded = run_ahead(clock.timed("decode", frames), depth)
-    seen = run_ahead(map(analysis, decoded), depth)
-    return run_ahead(_filled(seen, filling), depth)
+    seen = run_ahead(_analysed(decoded, analysis), depth)
+    return run_ahead(_filled(seen, filling, borders, stop), depth)
 
 
-def _filled(seen: Iterable[Seen], filling: Filling) -> Iterator[Filled]:
+def _analysed(
+    decoded: Generator[Frame, None, None], analysis: Callable[[Frame], Seen]
+) -> Generator[Seen, None, None]:
+    with closing(decoded):
+        for frame in decoded:
+            yield analysis(frame)
+
+
+def _filled(
+    seen: Generator[Seen, None, None],
+    filling: Filling,
+    borders: Borders | None,
+    stop: Callable[[], bool] | None,
+) -> Generator[Filled | Border, None, None]:
+    with closing(seen):
+        yield from _each_filled(seen, filling, borders, stop)
+
+
+def _each_filled(
+    seen: Iterable[Seen], filling: Filling, borders: Borders | None, stop: Callable[[], bool] | None
+) -> Iterator[Filled | Border]:
+    last = filling.frames
     for each in seen:
-        yield from filling.push(each)
-    yield from filling.finish()
+        for done in filling.each(each):
+            yield done
+            _check(stop)
+        _check(stop)
+        if borders is not None and filling.frames - last >= borders.every:
+            last = filling.frames
+            state = filling.state
+            yield Border(last, state.analysed, borders.save(state))
+    for done in filling.rest():
+        yield done
+        _check(stop)
+
+
+def _check(stop: Callable[[], bool] | None) -> None:
+    if stop is not None and stop():
+        raise InterruptedRunError("interrupted")

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import sys
 from collections.abc import Generator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from importlib import metadata
@@ -18,7 +19,8 @@ import numpy as np
 from configs.schema import Config
 from stream.elsewhere import Use
 from stream.errors import OutputError, UsageError
-from stream.sink import Sink, open_sink
+from stream.part import output_error
+from stream.sink import Position, Sink, open_sink
 from stream.source_info import SourceInfo
 from stream.types import INVENTED, REFERENCE, SEEN, Colour, Filled, Frame, Track, Verdict
 
@@ -100,7 +102,7 @@ class Report:
         try:
             path.write_text(self.to_json(), encoding="utf-8")
         except OSError as error:
-            raise _cannot(error, path) from None
+            raise output_error(error, path) from None
 
 
 class Tally:
@@ -115,6 +117,21 @@ class Tally:
         self._share = 0.0
         self._got = np.zeros(4, np.int64)
         self._tracks: dict[int, TrackReport] = {}
+
+    @property
+    def state(self) -> dict[str, object]:
+        """What was counted so far, to go on from."""
+        own = ("_input", "_output", "_config", "_info")
+        return {name: value for name, value in vars(self).items() if name not in own}
+
+    def restore(self, state: Mapping[str, object]) -> None:
+        """Go on from the `state` of an earlier run."""
+        vars(self).update(state)
+
+    @property
+    def reached(self) -> float:
+        """Seconds of the input up to the end of the last frame that was counted."""
+        return float(self._end - (self._first or 0))
 
     def add(self, filled: Filled) -> None:
         """Count one finished frame."""
@@ -210,7 +227,16 @@ class Log:
                 line = _line(filled.frame, track, verdicts.get(track.id))
                 self._file.write(json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n")
         except OSError as error:
-            raise _cannot(error, self._path) from None
+            raise output_error(error, self._path) from None
+
+    def end_part(self) -> int:
+        """Bring the lines onto the disk and return how many bytes there are; raises OutputError."""
+        try:
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            return os.fstat(self._file.fileno()).st_size
+        except OSError as error:
+            raise output_error(error, self._path) from None
 
 
 class Provenance:
@@ -218,6 +244,7 @@ class Provenance:
 
     def __init__(self, sink: Sink) -> None:
         self._sink = sink
+        self.end_part = sink.end_part
 
     def write(self, filled: Filled) -> None:
         """Write one frame with the time stamp of the frame it speaks of."""
@@ -232,19 +259,32 @@ class Provenance:
 
 
 @contextmanager
-def open_log(path: Path) -> Generator[Log, None, None]:
-    """Write a log to `path`; raises OutputError."""
+def open_log(path: Path, keep: int = 0) -> Generator[Log, None, None]:
+    """Write a log to `path`, after the first `keep` bytes of what is there; raises OutputError."""
     try:
-        file = path.open("w", encoding="utf-8")
+        if keep and path.stat().st_size < keep:
+            raise OutputError("lines of the unfinished log are missing", where=str(path))
+        file = path.open("a" if keep else "w", encoding="utf-8")
+        file.truncate(keep)
+    except OutputError:
+        raise
     except OSError as error:
-        raise _cannot(error, path) from None
-    with file:
+        raise output_error(error, path) from None
+    try:
         yield Log(file, path)
+    except BaseException:
+        with suppress(OSError):
+            file.close()
+        raise
+    try:
+        file.close()
+    except OSError as error:
+        raise output_error(error, path) from None
 
 
 @contextmanager
 def open_provenance(
-    path: Path, info: SourceInfo, *, overwrite: bool = False
+    path: Path, info: SourceInfo, *, overwrite: bool = False, begun: Position | None = None
 ) -> Generator[Provenance, None, None]:
     """Write a provenance video beside the output of `info`'s cleaning; raises OutputError, UsageError."""
     if path.suffix.lower() != ".mkv":
@@ -258,7 +298,7 @@ def open_provenance(
         field_order=1,
         hdr10=None,
     )
-    with open_sink(path, grey, lossless=True, overwrite=overwrite, copy_streams=False) as sink:
+    with open_sink(path, grey, lossless=True, overwrite=overwrite, copy_streams=False, begun=begun) as sink:
         yield Provenance(sink)
 
 
@@ -306,7 +346,3 @@ def _number(value: float) -> float | None:
 
 def _round(value: float) -> float:
     return round(value, 6)
-
-
-def _cannot(error: OSError, path: Path) -> OutputError:
-    return OutputError(f"it cannot be written: {error.strerror or error}", where=str(path))

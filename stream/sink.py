@@ -6,19 +6,17 @@ What is written has another name until it is whole: a file that bears OUTPUT's n
 from __future__ import annotations
 
 import contextlib
-import errno
-import os
-import shutil
-import sys
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Protocol, Self
+from typing import Protocol, Self
 
 import av
 
 from stream.encoders import CONTAINERS, DEFAULT_PRESET, DEFAULT_QUALITY, Encoding, choose_encoding
 from stream.errors import OutputError, UsageError
+from stream.part import Part, output_error, remove, sync
 from stream.remux import Copier
 from stream.sink_images import ImageWriter
 from stream.sink_video import VideoWriter
@@ -26,10 +24,16 @@ from stream.source_images import IMAGE_SUFFIXES
 from stream.source_info import SourceInfo
 from stream.types import Filled, Frame
 
-if sys.platform != "win32":
-    import fcntl
+__all__ = ["Position", "Sink", "check_outputs", "open_sink"]
 
-__all__ = ["Sink", "open_sink"]
+
+@dataclass(frozen=True)
+class Position:
+    """How far an output was when a part of it was closed: frames, bytes of its journal, warnings so far."""
+
+    frames: int
+    bytes: int
+    warnings: tuple[str, ...] = ()
 
 
 class _Writer(Protocol):
@@ -38,6 +42,7 @@ class _Writer(Protocol):
     @property
     def copied(self) -> tuple[str, ...]: ...
     def write(self, frame: Frame) -> None: ...
+    def part(self) -> int: ...
     def finish(self) -> None: ...
     def abandon(self) -> None: ...
 
@@ -46,19 +51,22 @@ class Sink:
     """One output being written; a context manager that keeps the output only when all went well.
 
     `warnings` says before the first frame what the output cannot hold, `streams_copied` what is copied beside
-    the video. `close` makes the output whole and gives it its name; leaving the context by an exception, or
-    calling `abandon`, leaves nothing behind. Closing twice is harmless, writing after closing a ValueError.
+    the video. `close` makes the output whole and gives it its name. Leaving the context by an exception, or
+    calling `abandon`, leaves nothing behind, unless `end_part` was called: then another run can go on from
+    there. Closing twice is harmless, writing after closing a ValueError.
     """
 
     def __init__(
-        self, output: Path, part: Path, writer: _Writer, lock: BinaryIO | None, overwrite: bool
+        self, output: Path, whole: Path, writer: _Writer, part: Part, overwrite: bool, begun: Position | None
     ) -> None:
         self.output = output
-        self._part = part
+        self._whole = whole
         self._writer = writer
-        self._lock = lock
+        self._part = part
         self._overwrite = overwrite
         self._open = True
+        self._frames = 0 if begun is None else begun.frames
+        self._resumable = begun is not None
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -87,6 +95,14 @@ class Sink:
             raise ValueError("write to a closed sink")
         with self._told():
             self._writer.write(frame.frame if isinstance(frame, Filled) else frame)
+        self._frames += 1
+
+    def end_part(self, *, resumable: bool = True) -> Position:
+        """End a part, on the disk, and return where. `resumable`: another run is to go on from here."""
+        with self._told():
+            length = self._writer.part()
+        self._resumable = self._resumable or resumable
+        return Position(self._frames, length, self.warnings)
 
     def close(self) -> None:
         """Finish the file and give it its name; raises OutputError, and leaves nothing, when that fails."""
@@ -100,32 +116,31 @@ class Sink:
             self.abandon()
             raise
         self._open = False
-        self._unlock()
+        self._part.remove()
 
     def abandon(self) -> None:
-        """Stop and remove what was written."""
+        """Stop, and remove what no other run can go on from."""
         if not self._open:
             return
         self._open = False
         self._writer.abandon()
-        _remove(self._part)
-        self._unlock()
+        if self._resumable:
+            if self._whole.is_file():
+                remove(self._whole)  # it is made again from what was encoded
+            self._part.release()
+        else:
+            self._part.remove()
 
     def _name(self) -> None:
-        if self._part.is_dir():
-            _replace_folder(self._part, self.output)
+        if self._whole.is_dir():
+            self._writer.part()
+            _replace_folder(self._whole, self.output)
             return
         if self.output.exists() and not self._overwrite:
             raise OutputError("it appeared while this run was writing", where=str(self.output))
-        with self._part.open("rb+") as file:
-            # on the disk before it has the name, so that a power cut cannot leave a hollow file
-            os.fsync(file.fileno())
-        self._part.replace(self.output)
-
-    def _unlock(self) -> None:
-        if self._lock is not None:
-            self._lock.close()
-            self._lock = None
+        # on the disk before it has the name, so that a power cut cannot leave a hollow file
+        sync(self._whole)
+        self._whole.replace(self.output)
 
     @contextlib.contextmanager
     def _told(self) -> Generator[None, None, None]:
@@ -134,7 +149,7 @@ class Sink:
         except OutputError:
             raise
         except (av.FFmpegError, OSError) as error:
-            raise _output_error(error, self.output) from error
+            raise output_error(error, self.output) from error
 
 
 def open_sink(
@@ -146,11 +161,13 @@ def open_sink(
     quality: float = DEFAULT_QUALITY,
     preset: str = DEFAULT_PRESET,
     copy_streams: bool = True,
+    begun: Position | None = None,
 ) -> Sink:
     """Open OUTPUT for the frames of an input; its suffix picks the container, no suffix means a folder.
 
     `lossless`: pixels as they are given, in larger files. `quality`: constant rate factor on x264's scale.
-    `copy_streams`: sound and everything else of the input goes along.
+    `copy_streams`: sound and everything else of the input goes along. `begun`: go on where an unfinished run
+    ended a part; without it what such a run left is removed.
     Raises OutputError when OUTPUT is the input, is there already without `overwrite`, or cannot be written;
     UsageError for a suffix that is not known.
     """
@@ -167,47 +184,56 @@ def open_sink(
             f"one image cannot hold {source_info.name}", hint="name a folder or a video, such as out.mp4"
         )
     _check(path, source_info, overwrite, folder)
-    part = path.with_name(f".{path.name}.part{suffix if not folder else ''}")
-    if folder:
-        return _folder_sink(path, part, source_info, lossless, overwrite)
-    lock = _locked(part, path)
-    writer: _Writer
+    part = Part(path)
+    whole = part.folder / ("whole" if folder else f"whole{suffix}")
+    writer: _Writer | None = None
     try:
-        if suffix in IMAGE_SUFFIXES:
-            writer = ImageWriter(path.parent, source_info, lossless=lossless, name=part.name)
+        if begun is None:
+            part.clear()
+        if folder or suffix in IMAGE_SUFFIXES:
+            writer = _image_writer(whole, folder, source_info, lossless, begun)
         else:
             container = CONTAINERS[suffix]
             encoding = choose_encoding(
                 source_info, container, lossless=lossless, quality=quality, preset=preset
             )
-            writer = _video_writer(part, container, source_info, encoding, copy_streams)
+            keep = 0 if begun is None else begun.bytes
+            writer = _video_writer(whole, container, source_info, encoding, copy_streams, keep)
     except (av.FFmpegError, ValueError, OSError) as error:
-        lock.close()
-        _remove(part)
         if isinstance(error, OutputError | UsageError):
             raise
-        raise _output_error(error, path) from error
-    return Sink(path, part, writer, lock, overwrite)
+        raise output_error(error, path) from error
+    finally:
+        if writer is None and begun is None:
+            part.remove()
+        elif writer is None:
+            part.release()
+    if begun is not None:
+        writer.warnings += [each for each in begun.warnings if each not in writer.warnings]
+    return Sink(path, whole, writer, part, overwrite, begun)
 
 
 def _video_writer(
-    part: Path, container: str, info: SourceInfo, encoding: Encoding, copy_streams: bool
+    whole: Path, container: str, info: SourceInfo, encoding: Encoding, copy_streams: bool, keep: int
 ) -> VideoWriter:
     copier = Copier(info, container, streams=copy_streams)
     try:
-        return VideoWriter(part, container, info, encoding, copier)
+        return VideoWriter(whole, container, info, encoding, copier, keep)
     except BaseException:
         copier.close()
         raise
 
 
-def _folder_sink(path: Path, part: Path, info: SourceInfo, lossless: bool, overwrite: bool) -> Sink:
-    try:
-        _remove(part)
-        part.mkdir()
-    except OSError as error:
-        raise _output_error(error, path) from None
-    return Sink(path, part, ImageWriter(part, info, lossless=lossless), None, overwrite)
+def _image_writer(
+    whole: Path, folder: bool, info: SourceInfo, lossless: bool, begun: Position | None
+) -> ImageWriter:
+    if not folder:
+        return ImageWriter(whole.parent, info, lossless=lossless, name=whole.name)
+    whole.mkdir(exist_ok=begun is not None)
+    writer = ImageWriter(whole, info, lossless=lossless)
+    if begun is not None and not writer.has(begun.frames):
+        raise OutputError("images of the unfinished output are missing", where=str(whole))
+    return writer
 
 
 def _check(path: Path, info: SourceInfo, overwrite: bool, folder: bool) -> None:
@@ -218,32 +244,25 @@ def _check(path: Path, info: SourceInfo, overwrite: bool, folder: bool) -> None:
         )
     if not path.exists():
         return
-    source = Path(info.path)
-    if "://" not in info.path and source.exists() and path.samefile(source):
-        raise OutputError(
-            "the output would replace the input", where=where, hint="give the output another name"
-        )
+    if "://" not in info.path:
+        check_outputs([Path(info.path)], [path])
     empty = folder and not any(path.iterdir())
     if not overwrite and not empty:
         raise OutputError("the output is there already", where=where, hint="--overwrite replaces it")
 
 
-def _locked(part: Path, output: Path) -> BinaryIO:
-    """The temporary file, made and held, so that two runs cannot write one output."""
-    try:
-        lock = part.open("ab")
-    except OSError as error:
-        raise _output_error(error, output) from None
-    if sys.platform != "win32":
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.close()
-            raise OutputError("another run is writing this output", where=str(output)) from None
-        except OSError:
-            # some network file systems know no locks; the run is worth more than the guard
-            return lock
-    return lock
+def check_outputs(inputs: Sequence[Path | None], outputs: Sequence[Path | None]) -> None:
+    """Raise OutputError when a file to write is one to read, by whatever name, or another one to write."""
+    for number, output in enumerate(outputs):
+        if output is None:
+            continue
+        for path in inputs:
+            if path is not None and output.exists() and path.exists() and output.samefile(path):
+                hint = "give the output another name"
+                raise OutputError("the output would replace the input", where=str(output), hint=hint)
+        for other in outputs[:number]:
+            if other is not None and output.absolute() == other.absolute():
+                raise OutputError("two outputs have one name", where=str(output))
 
 
 def _replace_folder(part: Path, output: Path) -> None:
@@ -254,21 +273,3 @@ def _replace_folder(part: Path, output: Path) -> None:
     for image in sorted(part.iterdir()):
         image.replace(output / image.name)
     part.rmdir()
-
-
-def _remove(path: Path) -> None:
-    with contextlib.suppress(OSError):
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)
-
-
-def _output_error(error: Exception, output: Path) -> OutputError:
-    number = getattr(error, "errno", None)
-    if number == errno.ENOSPC:
-        return OutputError("the disk is full", where=str(output), hint="free some space or write elsewhere")
-    if number in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return OutputError("writing there is not permitted", where=str(output), hint="choose another folder")
-    reason = getattr(error, "strerror", None) or str(error)
-    return OutputError(f"it cannot be written: {reason}", where=str(output))

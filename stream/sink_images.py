@@ -10,6 +10,7 @@ import numpy as np
 from av.video.codeccontext import VideoCodecContext
 
 from stream.jpeg_tags import copy_tags
+from stream.part import sync
 from stream.pixel_format import layout
 from stream.planes import to_rgb, to_video_frame
 from stream.source_info import SourceInfo
@@ -46,6 +47,7 @@ class ImageWriter:
         self._info = info
         self._lossless = lossless
         self._name = name
+        self._unsynced: list[Path] = []
         self._contexts: dict[tuple[str, str, int, int], VideoCodecContext] = {}
         self._originals = Path(info.path) if info.kind == "folder" else Path(info.path).parent
         self.copied: tuple[str, ...] = ()
@@ -67,7 +69,20 @@ class ImageWriter:
         data = self._encode(frame, Path(name).suffix.lower())
         if name.lower().endswith((".jpg", ".jpeg")) and self._info.images:
             data = copy_tags(self._originals / self._info.images[frame.index], data)
-        (self._folder / name).write_bytes(data)
+        path = self._folder / name
+        path.write_bytes(data)
+        self._unsynced.append(path)
+
+    def part(self) -> int:
+        """Bring every image onto the disk; there is no file whose length could be told."""
+        for path in self._unsynced:
+            sync(path)
+        self._unsynced.clear()
+        return 0
+
+    def has(self, frames: int) -> bool:
+        """Whether the images of the first `frames` frames are there."""
+        return all((self._folder / self._named(index)).is_file() for index in range(frames))
 
     def finish(self) -> None:
         """Every image is written already."""

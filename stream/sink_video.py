@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
 import av
+import numpy as np
 from av.codec.context import Flags
 from av.packet import Packet
+from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
 from stream.encoders import FIELD_ENCODERS, Encoding
 from stream.fields import FieldMarker
 from stream.gif import Palette, to_palette
+from stream.journal import Journal, decoding_times
 from stream.matroska import write_sample_aspect
 from stream.planes import to_video_frame
 from stream.remux import Copier, needs_free_tags
@@ -33,21 +37,27 @@ _ROTATES = ("mp4", "mov", "matroska", "webm")
 
 
 class VideoWriter:
-    """Writes one file under a given name; `warnings` says what does not fit into it."""
+    """Writes one file under a given name; `warnings` says what does not fit into it.
+
+    Pictures are encoded into a journal beside the file, and put into the container when the last one is
+    there. `keep`: how many bytes of an earlier run's journal are good.
+    """
 
     def __init__(
-        self, path: Path, container: str, info: SourceInfo, encoding: Encoding, copier: Copier
+        self,
+        path: Path,
+        container: str,
+        info: SourceInfo,
+        encoding: Encoding,
+        copier: Copier,
+        keep: int = 0,
     ) -> None:
         self._path = path
         self._info = info
         self._container = container
         self._encoding = encoding
         self._copier = copier
-        self._durations: dict[int, int] = {}
-        self._last: int | None = None
-        self._first: tuple[int, int] | None = None
-        self._held: av.VideoFrame | None = None
-        self._held_for = Fraction(0)
+        self._shown_for = Fraction(0)
         self._palette: Palette | None = None
         self._shift = info.shift(container)
         self._fields = FieldMarker(info.field_order) if info.field_order > 1 else None
@@ -59,6 +69,9 @@ class VideoWriter:
         self._output = av.open(f"file:{path}", "w", format=container, options=self._muxing())
         self._stream = self._add_streams()
         self._output.start_encoding()
+        self._encoder = self._stream.codec_context if container != "gif" else None
+        self._journal = Journal(path.with_suffix(".packets"), keep)
+        self._last: int | None = int(self._journal.timing().pts.max()) if keep else None
 
     @property
     def copied(self) -> tuple[str, ...]:
@@ -66,63 +79,83 @@ class VideoWriter:
         return tuple(self._copier.copied)
 
     def write(self, frame: Frame) -> None:
-        """Encode one frame and everything of the other streams up to it."""
+        """Encode one frame."""
         pts = self._place(frame)
         picture = self._picture(frame)
         if self._fields is not None:
             picture = self._fields.mark(picture)
         picture.pts, picture.time_base = pts, self._time_base
-        if self._held is not None:
-            # a picture is shown until the next; what demuxers say of MP4 is in decoding order
-            self._durations[self._held.pts or 0] = pts - (self._held.pts or 0)
-            self._mux(self._stream.encode(self._held))
-        self._held, self._held_for = picture, frame.duration * frame.time_base
+        if self._encoder is None:
+            self._encoder = self._another_encoder()
+        self._shown_for = frame.duration * frame.time_base
+        self._journal.add(self._encoder.encode(picture))
+
+    def part(self) -> int:
+        """End the encoder's run, so that another run can go on from here; return the journal's length."""
+        self._flush()
+        return self._journal.sync()
 
     def finish(self) -> None:
-        """Write what the encoder still holds, the rest of the other streams, and the file's index."""
-        packets: list[Packet[VideoStream]] = []
+        """Put what was encoded into the container, with the other streams beside it and its index."""
+        self._flush()
+        timing = self._journal.timing()
+        dts = decoding_times(timing)
+        shown = np.sort(timing.pts)
         end = 0
-        if self._held is not None and self._held.pts is not None:
-            shown = max(1, round((self._held_for or 1 / self._info.rate) / self._time_base))
-            self._durations[self._held.pts] = shown
-            end = self._held.pts + shown
-            packets += self._stream.encode(self._held)
-            self._held = None
-        packets += self._stream.encode(None)
-        self._mux(packets[:-1])
-        for last in packets[-1:]:
-            self._time(last)
-            if self._container in ("mp4", "mov") and last.dts is not None and self._first is not None:
-                # MP4 adds up durations in decoding order: the last one makes the sum the length of the video.
-                first_pts, first_dts = self._first
-                last.duration = max(1, end - first_pts - (last.dts - first_dts))
-            self._output.mux_one(last)
+        if len(shown):
+            end = int(shown[-1]) + max(1, round((self._shown_for or 1 / self._info.rate) / self._time_base))
+        # a picture is shown until the next; what demuxers say of MP4 is in decoding order
+        until = np.append(shown[1:], end)
+        durations = until[np.searchsorted(shown, timing.pts)] - timing.pts
+        if len(shown) and self._container in ("mp4", "mov"):
+            # MP4 adds up durations in decoding order: the last one makes the sum the length of the video.
+            durations[-1] = max(1, end - int(timing.pts[0]) - int(dts[-1] - dts[0]))
+        packets = self._journal.packets()
+        for number, packet in enumerate(packets if self._container != "gif" else self._as_gif(packets)):
+            packet.stream, packet.time_base = self._stream, self._time_base
+            packet.dts, packet.duration = int(dts[number]), int(durations[number])
+            self._copier.deliver(self._output, packet.dts * self._time_base)
+            self._output.mux_one(packet)
         self._copier.deliver(self._output, None)
         self._output.close()
         self._finish_header()
+        self._journal.close()
         self.warnings += self._copier.damage
         self._copier.close()
 
     def abandon(self) -> None:
         """Close everything without caring for the file."""
         self._copier.close()
+        self._journal.close()
         try:
             self._output.close()
         except (av.FFmpegError, OSError):
             return
 
-    def _mux(self, packets: list[Packet[VideoStream]]) -> None:
-        for packet in packets:
-            self._time(packet)
-            if packet.dts is not None:
-                self._copier.deliver(self._output, packet.dts * packet.time_base)
-            self._output.mux_one(packet)
+    def _flush(self) -> None:
+        if self._encoder is not None:
+            self._journal.add(self._encoder.encode(None))
+        self._encoder = self._palette = None
+        self._journal.begin()
 
-    def _time(self, packet: Packet[VideoStream]) -> None:
-        if packet.pts is not None:
-            packet.duration = self._durations.pop(packet.pts, packet.duration or 0)
-            if self._first is None and packet.dts is not None:
-                self._first = packet.pts, packet.dts
+    def _as_gif(self, packets: Iterator[Packet[VideoStream]]) -> Iterator[Packet[VideoStream]]:
+        """GIF pictures build on those before them, so an encoder cannot begin afresh: it begins here."""
+        decoder = av.CodecContext.create("png", "r")
+        assert isinstance(decoder, VideoCodecContext)
+        for packet in packets:
+            for picture in decoder.decode(packet):
+                picture.pts, picture.time_base, picture.pict_type = packet.pts, self._time_base, 0
+                yield from self._stream.encode(picture)
+
+    def _another_encoder(self) -> VideoCodecContext:
+        """An encoder like the stream's own, for the next part."""
+        own = self._stream.codec_context
+        name = self._encoding.encoder if self._container != "gif" else "png"
+        context = av.CodecContext.create(name, "w")
+        assert isinstance(context, VideoCodecContext)
+        self._set_up(context)
+        context.framerate, context.flags, context.options = own.framerate, own.flags, self._encoding.options
+        return context
 
     def _place(self, frame: Frame) -> int:
         pts = frame.pts - round(self._shift / frame.time_base)
@@ -179,7 +212,16 @@ class VideoWriter:
         self._copier.start(output)
         stream.metadata.update(self._copier.video_tags)
         stream.time_base = self._time_base
-        context = stream.codec_context
+        self._set_up(stream.codec_context)
+        if self._container in _ROTATES:
+            if info.display_matrix is not None:
+                stream.set_display_matrix(info.display_matrix)
+            elif info.rotation:
+                stream.set_display_rotation(-info.rotation)
+        return stream
+
+    def _set_up(self, context: VideoCodecContext) -> None:
+        info = self._info
         context.time_base = self._time_base
         context.width, context.height = info.width, info.height
         context.pix_fmt = self._encoding.format
@@ -196,12 +238,6 @@ class VideoWriter:
             context.flags |= Flags.interlaced_dct | Flags.interlaced_me
         if self._encoding.encoder == "libx265" and self._container in ("mp4", "mov"):
             context.codec_tag = "hvc1"  # what Apple's players ask for
-        if self._container in _ROTATES:
-            if info.display_matrix is not None:
-                stream.set_display_matrix(info.display_matrix)
-            elif info.rotation:
-                stream.set_display_rotation(-info.rotation)
-        return stream
 
     def _grid(self) -> Fraction:
         """The time base in which pictures are encoded: the input's, or the only one the container knows."""

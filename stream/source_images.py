@@ -45,7 +45,9 @@ def read_image(path: Path) -> av.VideoFrame:
         # By open file, not by name: FFmpeg reads "%03d" in a name as a pattern.
         with (
             path.open("rb") as file,
-            av.open(file, "r", options={"max_pixels": str(MAX_PIXELS)}) as container,
+            av.open(
+                file, "r", options={"max_pixels": str(MAX_PIXELS)}, metadata_errors="replace"
+            ) as container,
         ):
             stream = container.streams.video[0]
             check_size(stream.codec_context.width, stream.codec_context.height, str(path))

@@ -50,8 +50,9 @@ def open_container(path: str | Path) -> InputContainer:
         options["protocol_whitelist"] = "file"
     try:
         if isinstance(path, Path):
-            return av.open(f"file:{path}", "r", options=options)
-        return av.open(path, "r", options=options, timeout=_ADDRESS_TIMEOUT)
+            # tags may be in any encoding, or damaged
+            return av.open(f"file:{path}", "r", options=options, metadata_errors="replace")
+        return av.open(path, "r", options=options, timeout=_ADDRESS_TIMEOUT, metadata_errors="replace")
     except (av.FFmpegError, OSError) as error:
         what, hint = _why_not(path, error)
         raise InputError(what, where=str(path), hint=hint) from None

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from walks import cheap, make_masks, make_walk
 
+import stream
+from stream.errors import InterruptedRunError
 from stream.pipeline import run_ahead
 
 
@@ -41,3 +45,38 @@ def test_a_reader_who_leaves_stops_the_producer() -> None:
     items.close()
     assert threading.active_count() == before
     assert len(made) < 10
+
+
+@pytest.fixture(scope="module")
+def walk(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    folder = tmp_path_factory.mktemp("walk")
+    return make_walk(folder / "walk.mp4", 20), make_masks(folder / "masks", 20)
+
+
+@pytest.mark.parametrize("room", ["stream.source.Source.__next__", "stream.track.step", "stream.fill.fill"])
+def test_a_failure_in_any_room_reaches_the_caller_and_every_thread_ends(
+    walk: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: str
+) -> None:
+    before = threading.active_count()
+    calls = 0
+
+    def fail(*_: object, **__: object) -> None:
+        nonlocal calls
+        calls += 1
+        raise MemoryError("no room left")
+
+    monkeypatch.setattr(room, fail)
+    # the exception is held here, and its traceback with it: threads must not depend on its being let go
+    with pytest.raises(MemoryError, match="no room left") as caught:
+        stream.clean(walk[0], tmp_path / "out.mp4", cheap(), job=stream.Job(masks=walk[1]))
+    assert calls == 1 and caught.value is not None
+    assert threading.active_count() == before
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_that_is_stopped_leaves_no_thread(walk: tuple[Path, Path], tmp_path: Path) -> None:
+    before = threading.active_count()
+    with pytest.raises(InterruptedRunError) as caught:
+        stream.clean(walk[0], tmp_path / "out.mp4", cheap(), job=stream.Job(masks=walk[1]), stop=lambda: True)
+    assert caught.value.exit_code == 130
+    assert threading.active_count() == before

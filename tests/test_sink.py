@@ -372,7 +372,7 @@ def test_the_name_comes_only_at_the_end(tmp_path: Path) -> None:
         for frame in frames:
             sink.write(frame)
             assert not output.exists()
-        assert (tmp_path / ".out.mp4.part.mp4").exists()
+        assert (tmp_path / ".out.mp4.part").is_dir()
     assert sorted(each.name for each in tmp_path.iterdir()) == ["in.mp4", "out.mp4"]
     sink.close()
     with pytest.raises(ValueError, match="closed"):
@@ -396,9 +396,10 @@ def test_an_exception_leaves_nothing(tmp_path: Path, output: str) -> None:
 
 def test_a_rest_of_a_killed_run_is_no_obstacle(tmp_path: Path) -> None:
     source = make(tmp_path / "in.mp4")
-    (tmp_path / ".out.mp4.part.mp4").write_bytes(b"rest")
-    (tmp_path / ".frames.part").mkdir()
-    (tmp_path / ".frames.part" / "000000.png").write_bytes(b"rest")
+    for name in (".out.mp4.part", ".frames.part"):
+        (tmp_path / name / "whole").mkdir(parents=True)
+        (tmp_path / name / "whole" / "000000.png").write_bytes(b"rest")
+        (tmp_path / name / "whole.packets").write_bytes(b"rest")
     copy(source, tmp_path / "out.mp4")
     copy(source, tmp_path / "frames")
     assert stamps(tmp_path / "out.mp4") == stamps(source)

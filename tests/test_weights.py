@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -14,6 +15,7 @@ import pytest
 
 import engines  # noqa: F401 - comes before torch: it sets what torch's OpenMP reads once
 from models import weights
+from models.relation import load_relation
 from models.weights import WeightsError
 
 import torch  # isort: skip
@@ -86,6 +88,25 @@ def test_missing_and_damaged_files_are_errors(content: bytes | None, tmp_path: P
         path.write_bytes(content)
     with pytest.raises(WeightsError):
         weights.load_weights(network(), path)
+
+
+def test_a_changed_file_is_refused_by_its_digest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # one flipped bit in a number: the file can be read, and everything computed with it would be wrong
+    for path in weights.FOLDER.iterdir():
+        shutil.copy(path, tmp_path)
+    monkeypatch.setattr(weights, "FOLDER", tmp_path)
+    for name in ("stuff-compact", "relation"):
+        data = bytearray((tmp_path / f"{name}.safetensors").read_bytes())
+        data[-1000] ^= 64
+        (tmp_path / f"{name}.safetensors").write_bytes(data)
+    with pytest.raises(WeightsError, match="not what was published") as caught:
+        weights.load_weights(network(), "stuff-compact")
+    assert caught.value.hint and caught.value.exit_code == 5
+    with pytest.raises(WeightsError, match="not what was published"):
+        load_relation()
+    (tmp_path / "relation.safetensors").unlink()
+    with pytest.raises(WeightsError, match="not on this machine"):
+        load_relation()
 
 
 class Server(BaseHTTPRequestHandler):

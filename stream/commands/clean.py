@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from stream.commands.signals import stop_signals
 from stream.errors import PartialError, UsageError
 
 
@@ -48,6 +49,9 @@ def clean(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Change one key, e.g. judge.threshold=0.2."),
     ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with an unfinished run of the same command.")
+    ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUTPUT if it exists.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no summary.")] = False,
 ) -> None:
@@ -56,6 +60,7 @@ def clean(
     from stream.job import Job
     from stream.job import clean as run
     from stream.progress import show_progress, summary
+    from stream.resume import unfinished
 
     overrides = dict(parse_override(text) for text in change or ())
     for key, given in (("judge.remove", remove), ("judge.keep", keep), ("engine.name", engine)):
@@ -72,8 +77,10 @@ def clean(
         lossless=lossless,
         deinterlace=deinterlace,
         overwrite=overwrite,
+        resume=resume,
         log=log,
         provenance=provenance,
+        report=report,
     )
     settings = load_config(preset, config, overrides)
     said: list[str] = []
@@ -83,10 +90,12 @@ def clean(
         for each in warnings if not quiet else ():
             typer.echo(f"warning: {each}", err=True)
 
-    with show_progress(quiet=quiet) as on_progress:
-        done = run(input, output, settings, job=job, on_start=on_start, on_progress=on_progress)
-    if report is not None:
-        done.write(report)
+    done_before = None if resume else unfinished(output)
+    if done_before is not None and not quiet:
+        told = f"hint: an unfinished run had done {done_before:.2f} s; this one starts over, --resume goes on"
+        typer.echo(told, err=True)
+    with stop_signals() as stop, show_progress(quiet=quiet) as on_progress:
+        done = run(input, output, settings, job=job, on_start=on_start, on_progress=on_progress, stop=stop)
     if not quiet:
         for line in summary(done, said):
             typer.echo(line, err=True)

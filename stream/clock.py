@@ -1,0 +1,37 @@
+"""Where the time of a run goes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from time import perf_counter
+from typing import TypeVar
+
+T = TypeVar("T")
+_END = object()
+
+
+class Clock:
+    """Seconds spent in each stage, added up over a run."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def time(self, stage: str) -> Iterator[None]:
+        """Add the wall time of the block to `stage`."""
+        began = perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[stage] = self.seconds.get(stage, 0.0) + perf_counter() - began
+
+    def timed(self, stage: str, items: Iterable[T]) -> Iterator[T]:
+        """Pass `items` on, adding the time it takes to get each of them."""
+        source = iter(items)
+        while True:
+            with self.time(stage):
+                item = next(source, _END)
+            if item is _END:
+                return
+            yield item  # type: ignore[misc]

@@ -1,0 +1,180 @@
+"""The second half of the way: what the analysis saw in, finished frames out, `look_ahead` behind it."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from configs.schema import Config
+from stream import fill, hindsight, hole, judge, plate
+from stream.analysis import AnalysisState, Seen
+from stream.clock import Clock
+from stream.elsewhere import Elsewhere
+from stream.types import Filled, Frame, Track, Verdict
+
+
+@dataclass(frozen=True)
+class FillingState:
+    """All that must be saved after `frames` finished frames for a run to go on from there.
+
+    `analysed`: how many frames were read; `analysis`: what was known after the last of them.
+    """
+
+    frames: int
+    analysed: int
+    analysis: AnalysisState
+    waiting: tuple[Seen, ...]
+    plates: Mapping[int, plate.Plate]
+    verdicts: Mapping[int, Verdict]
+    latest: Mapping[int, Track]
+    elsewhere: Mapping[str, object]
+
+
+class Filling:
+    """`Seen` in, `Filled` out as soon as enough of what follows is known.
+
+    `state`: where an earlier run ended.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        inpaint: fill.Inpaint | None,
+        clock: Clock,
+        again: Iterator[Frame] | None = None,
+        elsewhere: Elsewhere | None = None,
+        state: FillingState | None = None,
+    ) -> None:
+        self._config, self._inpaint, self._clock, self._again = config, inpaint, clock, again
+        # Outlives the shots: a place seen minutes ago, or before other shots, is found again.
+        self._elsewhere = elsewhere or Elsewhere(config.plate.archive_mb << 20)
+        self._waiting: deque[Seen] = deque()
+        self._plate: dict[int, plate.Plate] = {}
+        self._verdicts: dict[int, Verdict] = {}
+        self._latest: dict[int, Track] = {}
+        self._frames = self._analysed = 0
+        self._analysis: AnalysisState | None = None
+        if state is not None:
+            self._waiting.extend(state.waiting)
+            self._plate.update(state.plates)
+            self._verdicts.update(state.verdicts)
+            self._latest.update(state.latest)
+            self._frames, self._analysed = state.frames, state.analysed
+            self._analysis = state.analysis
+            self._elsewhere.restore(state.elsewhere)
+
+    @property
+    def state(self) -> FillingState:
+        """What the next run needs to go on after the last frame that was returned; parts of it may change."""
+        assert self._analysis is not None
+        return FillingState(
+            frames=self._frames,
+            analysed=self._analysed,
+            analysis=self._analysis,
+            waiting=tuple(self._waiting),
+            plates=self._plate,
+            verdicts=self._verdicts,
+            latest=self._latest,
+            elsewhere=self._elsewhere.state,
+        )
+
+    @property
+    def frames(self) -> int:
+        """Frames returned so far, those of an earlier run included."""
+        return self._frames
+
+    @property
+    def _wait(self) -> float:
+        ahead = self._config.look_ahead
+        return self._config.look_ahead_cap if ahead == "shot" else ahead
+
+    def push(self, seen: Seen) -> list[Filled]:
+        """Remember the newest frame and return those that are ripe."""
+        return list(self.each(seen))
+
+    def each(self, seen: Seen) -> Iterator[Filled]:
+        """Do as `push`, but return each frame as it is finished."""
+        with self._clock.time("plate"):
+            self._remember(seen)
+        self._analysed, self._analysis = seen.index + 1, seen.after
+        held = seen.frame if self._again is None else None
+        self._waiting.append(replace(seen, frame=held, after=None))
+        while self._waiting and self._ripe(self._waiting[0], seen):
+            yield self._next()
+
+    def finish(self) -> list[Filled]:
+        """Fill what still waits."""
+        return list(self.rest())
+
+    def rest(self) -> Iterator[Filled]:
+        """Do as `finish`, but return each frame as it is finished."""
+        while self._waiting:
+            yield self._next()
+
+    def _next(self) -> Filled:
+        done = self._fill(self._waiting.popleft())
+        self._frames += 1
+        return done
+
+    def _remember(self, seen: Seen) -> None:
+        if seen.shot not in self._plate:
+            budget = self._config.memory_mb // 2 << 20
+            self._plate[seen.shot] = plate.initial(self._config.plate, self._wait, budget)
+        assert seen.frame is not None
+        self._verdicts.update((verdict.track, verdict) for verdict in seen.verdicts)
+        # Without their masks: these are kept for as long as the run lasts.
+        self._latest.update((each.id, _maskless(each)) for each in seen.tracks)
+        self._plate[seen.shot] = plate.observe(
+            self._plate[seen.shot], seen.frame, seen.motion, seen.things, seen.mask
+        )
+        self._elsewhere.observe(self._plate[seen.shot].memories[-1], seen.shot)
+
+    def _ripe(self, oldest: Seen, newest: Seen) -> bool:
+        return oldest.shot != newest.shot or newest.time - oldest.time >= self._wait
+
+    def _fill(self, seen: Seen) -> Filled:
+        frame = seen.frame if self._again is None else next(self._again)
+        assert frame is not None
+        assert frame.index == seen.index
+        for old in [shot for shot in self._plate if shot < seen.shot]:
+            del self._plate[old]
+        tracks = self._with_hindsight(seen, frame)
+        verdicts = tuple(self._verdicts[each.id] for each in tracks if each.id in self._verdicts)
+        known = self._plate[seen.shot]
+        with self._clock.time("hole"):
+            if seen.mask is not None:
+                wanted = hole.from_mask(seen.mask)
+            else:
+                wanted = hole.make_hole(frame, tracks, verdicts, seen.motion, self._config.hole)
+        if wanted.box is None:
+            return Filled(frame, np.zeros((0, 0), np.uint8), None, verdicts, tracks, frame)
+        with self._clock.time("fill"):
+            forbidden = judge.forbidden(tuple(self._latest.values()), tuple(self._verdicts.values()))
+            filled, self._plate[seen.shot] = fill.fill(
+                frame,
+                wanted,
+                known,
+                seen.motion,
+                forbidden,
+                self._inpaint,
+                self._config,
+                self._elsewhere,
+                seen.shot,
+            )
+        return replace(filled, verdicts=verdicts, tracks=tracks, before=frame)
+
+    def _with_hindsight(self, seen: Seen, frame: Frame) -> tuple[Track, ...]:
+        """The frame's tracks as the frames behind it in the look-ahead correct them."""
+        following = [_moment(each) for each in self._waiting if each.shot == seen.shot]
+        return hindsight.with_hindsight(_moment(seen), following, frame.width, frame.height)
+
+
+def _maskless(each: Track) -> Track:
+    return replace(each, instance=replace(each.instance, mask=np.zeros((0, 0), bool)))
+
+
+def _moment(seen: Seen) -> hindsight.Moment:
+    return hindsight.Moment(seen.index, float(seen.time), seen.tracks, seen.motion)
