@@ -10,8 +10,8 @@ from stream.geometry import Homography, Points
 
 _BASELINES = (16, 10, 6, 3)
 _EXPLAIN_FRAMES = 8
-_IN_STEP = 2.5
-"""About two in five corners that miss a model by parallax have neighbours that miss it alike."""
+_IN_STEP = 3.5
+"""About one in three corners that miss a model by parallax has neighbours that miss it alike."""
 
 Ids = NDArray[np.int64]
 

@@ -31,7 +31,7 @@ Labels = NDArray[np.uint16]
 """h x w at working resolution: 0 where there is nothing, else the id of the track that covers the pixel."""
 
 _VIEWS = 1200
-_FLAT = 0.85
+_FLAT = 0.95
 _LAYERED = 0.5
 """Trust from which dense motion is not even measured: of one homography, and of two."""
 
