@@ -6,11 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+from stream.sink import Sink, open_sink
+from stream.source import SourceInfo, open_source
+from stream.types import Frame
 
 WIDTH, HEIGHT, COUNT = 96, 64, 20
 
@@ -162,3 +167,22 @@ def packets(path: Path, kind: str, number: int = 0) -> list[tuple[Fraction, byte
             for each in container.demux(stream)
             if each.dts is not None
         ]
+
+
+def copy(
+    source: Path, output: Path, *, start: Fraction | None = None, end: Fraction | None = None, **options: Any
+) -> Sink:
+    """Read a file and write it again, unchanged."""
+    with (
+        open_source(source, start=start, end=end) as frames,
+        open_sink(output, frames.info, **options) as sink,
+    ):
+        for frame in frames:
+            sink.write(frame)
+    return sink
+
+
+def read(path: Path) -> tuple[SourceInfo, list[Frame]]:
+    """What a file says of itself, and its frames."""
+    with open_source(path) as source:
+        return source.info, list(source)

@@ -11,16 +11,16 @@ from typing import Any
 import av
 import numpy as np
 import pytest
-from clips import Clip, make, packets, picture, stamps
+from clips import Clip, copy, make, packets, picture, read, stamps
 from numpy.typing import NDArray
 
 from stream.encoders import choose_encoding
 from stream.errors import InputError
 from stream.job import Job, clean
 from stream.report import open_provenance
-from stream.sink import Sink, open_sink
-from stream.source import SourceInfo, open_source
-from stream.types import Filled, Frame
+from stream.sink import open_sink
+from stream.source import open_source
+from stream.types import Filled
 
 os.environ.setdefault("SVT_LOG", "1")
 
@@ -33,23 +33,6 @@ HDR10 = Clip(
     ticks=FEW,
     options={"x265-params": f"log-level=none:master-display={_DISPLAY}:max-cll=1000,400"},
 )
-
-
-def copy(
-    source: Path, output: Path, *, start: Fraction | None = None, end: Fraction | None = None, **options: Any
-) -> Sink:
-    with (
-        open_source(source, start=start, end=end) as frames,
-        open_sink(output, frames.info, **options) as sink,
-    ):
-        for frame in frames:
-            sink.write(frame)
-    return sink
-
-
-def read(path: Path) -> tuple[SourceInfo, list[Frame]]:
-    with open_source(path) as source:
-        return source.info, list(source)
 
 
 def side_data(path: Path, kind: str) -> bytes:

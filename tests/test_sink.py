@@ -5,20 +5,19 @@ import os
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
 import av
 import cv2
 import numpy as np
 import pytest
-from clips import COUNT, Clip, make, packets, picture, stamps
+from clips import COUNT, Clip, copy, make, packets, picture, read, stamps
 
 from stream import sink as sink_module
 from stream.errors import OutputError, UsageError
 from stream.planes import write_back
-from stream.sink import Sink, open_sink
-from stream.source import SourceInfo, open_source
-from stream.types import Filled, Frame
+from stream.sink import open_sink
+from stream.source import open_source
+from stream.types import Filled
 
 IRREGULAR = (0, 700, 1024, 2100, 2150, 4000, 4512, 5900, 8000, 9001)
 EVERY = {
@@ -36,23 +35,6 @@ EVERY = {
     "full range": Clip(format="yuvj420p", colour=(1, 1, 1, 2), ticks=(0, 512)),
     "one frame": Clip(ticks=(0,)),
 }
-
-
-def copy(
-    source: Path, output: Path, *, start: Fraction | None = None, end: Fraction | None = None, **options: Any
-) -> Sink:
-    with (
-        open_source(source, start=start, end=end) as frames,
-        open_sink(output, frames.info, **options) as sink,
-    ):
-        for frame in frames:
-            sink.write(frame)
-    return sink
-
-
-def read(path: Path) -> tuple[SourceInfo, list[Frame]]:
-    with open_source(path) as source:
-        return source.info, list(source)
 
 
 @pytest.mark.parametrize("name", EVERY)
