@@ -146,8 +146,12 @@ def main() -> None:
     rows = []
     for number in range(KILLS):
         after = dice.uniform(0.02, 0.97) * seconds
-        rows.append(kill_once(clip, given.work / f"run{number}", after, expected))
-        row = rows[-1]
+        row = kill_once(clip, given.work / f"run{number}", after, expected)
+        while row["ended_before"]:  # the machine has become faster
+            shutil.rmtree(given.work / f"run{number}")
+            after *= 0.7
+            row = kill_once(clip, given.work / f"run{number}", after, expected)
+        rows.append(row)
         print(
             f"{number + 1:2}  killed after {after:5.1f} s  goes on at frame {row['goes_on_at_frame']:3}  "
             f"equal {row.get('equal', '-')}",

@@ -17,6 +17,7 @@ from stream.errors import CleanplateError, UsageError
 from stream.filling import FillingState
 from stream.inpaint import open_inpaint
 from stream.masks import MaskReader, open_masks
+from stream.memory import give_back
 from stream.references import References, find_references, read_references, things_of
 from stream.report import Log, Provenance, Report, Tally, open_log, open_provenance, version
 from stream.sink import Sink, check_outputs, open_sink
@@ -25,6 +26,10 @@ from stream.types import Filled, Frame
 
 BYTES_PER_PIXEL = 4.5
 """What a waiting frame holds: 8-bit 4:2:0 planes and the RGB picture made of them."""
+
+
+_GIVE_BACK = 50
+"""Frames after which free memory goes back to the system."""
 
 
 @dataclass(frozen=True)
@@ -142,6 +147,8 @@ def clean(
                 with clock.time("encode"):
                     outputs.write(each)
                 tally.add(each)
+                if tally.frames % _GIVE_BACK == 0:
+                    give_back()
                 if on_progress is not None:
                     on_progress(Progress(tally.frames, info.frames, perf_counter() - ready, each))
             if masks is not None and not source.damaged:

@@ -29,6 +29,8 @@ _LIKE = 14.0
 _TRUST_NEW = 0.4
 _SURPRISE = 1.0
 _FIT = 0.4
+_SMALLEST = 16
+"""Pixels on the longer side below which there is nothing to match."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,6 +241,8 @@ def _robust_fit(x: NDArray[np.float32], y: NDArray[np.float32]) -> NDArray[np.fl
 
 def _flow(picture: Bytes, before: Bytes, start: Float) -> Float:
     """Dense inverse search flow (Kroeger et al., ECCV 2016) from `picture` to `before`."""
+    if max(picture.shape) < _SMALLEST:
+        return start
     # One for each call: it keeps buffers, and two cleaners may run in two threads.
     dense = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     return f32(dense.calc(picture, before, start.copy()))

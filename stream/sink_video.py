@@ -69,7 +69,8 @@ class VideoWriter:
         self._output = av.open(f"file:{path}", "w", format=container, options=self._muxing())
         self._stream = self._add_streams()
         self._output.start_encoding()
-        self._encoder = self._stream.codec_context if container != "gif" else None
+        # The stream's own encoder only tells the container what comes: each part has one that ends with it.
+        self._encoder: VideoCodecContext | None = None
         self._journal = Journal(path.with_suffix(".packets"), keep)
         self._last: int | None = int(self._journal.timing().pts.max()) if keep else None
 
@@ -86,7 +87,7 @@ class VideoWriter:
             picture = self._fields.mark(picture)
         picture.pts, picture.time_base = pts, self._time_base
         if self._encoder is None:
-            self._encoder = self._another_encoder()
+            self._encoder = self._new_encoder()
         self._shown_for = frame.duration * frame.time_base
         self._journal.add(self._encoder.encode(picture))
 
@@ -147,8 +148,8 @@ class VideoWriter:
                 picture.pts, picture.time_base, picture.pict_type = packet.pts, self._time_base, 0
                 yield from self._stream.encode(picture)
 
-    def _another_encoder(self) -> VideoCodecContext:
-        """An encoder like the stream's own, for the next part."""
+    def _new_encoder(self) -> VideoCodecContext:
+        """An encoder like the stream's own, for one part."""
         own = self._stream.codec_context
         name = self._encoding.encoder if self._container != "gif" else "png"
         context = av.CodecContext.create(name, "w")
