@@ -89,7 +89,10 @@ def remove(path: Path) -> None:
 
 def sync(path: Path) -> None:
     """Bring a file or the names in a folder onto the disk; raises OSError."""
-    handle = os.open(path, os.O_RDONLY)
+    folder = path.is_dir()
+    if folder and sys.platform == "win32":
+        return
+    handle = os.open(path, os.O_RDONLY if folder else os.O_RDWR)
     try:
         os.fsync(handle)
     finally:

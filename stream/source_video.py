@@ -101,6 +101,15 @@ def check_size(width: int, height: int, where: str) -> None:
         raise InputError(f"its pictures claim to be {width} x {height}; {limit} are read", where=where)
 
 
+def _check_count(frames: int, path: str | Path) -> None:
+    """Raise InputError for more pictures than the file has bytes: each would be waited for."""
+    if isinstance(path, Path) and path.is_file() and frames > path.stat().st_size:
+        raise InputError(
+            f"it claims to hold {frames} pictures in {path.stat().st_size} bytes: its header is damaged",
+            where=str(path),
+        )
+
+
 def _opened(
     container: InputContainer,
     path: str | Path,
@@ -111,6 +120,7 @@ def _opened(
 ) -> Opened | None:
     """None: seeking to the start of the cut failed, so the container must be read from its beginning."""
     stream = _pick(container, str(path))
+    _check_count(stream.frames, path)
     warnings: list[str] = []
     damage = Damage(warnings)
     decoder = _decoder(stream)

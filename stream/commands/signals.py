@@ -27,7 +27,8 @@ class Stop:
         """The signal handler."""
         if self.asked:
             # nothing is asked any more: threads may be deep in a library
-            os.write(sys.stderr.fileno(), b"\nerror: interrupted twice\n")
+            shown = b"\x1b[?25h" if sys.stderr.isatty() else b""  # the cursor, which the bar has hidden
+            os.write(sys.stderr.fileno(), shown + b"\nerror: interrupted twice\n")
             os._exit(_INTERRUPTED)
         self.asked = True
         if not self._listening:
