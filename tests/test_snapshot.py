@@ -87,7 +87,8 @@ def test_frames_are_named_and_taken_from_the_input(tmp_path: Path) -> None:
     small = np.zeros((5, 8, 3), np.uint8)
     labels = np.zeros((4, 6), np.uint16)
     view = View(motion, (np.eye(3), np.eye(3)), 0)
-    memory = Memory(view, 0.28, frame.rgb, labels, None, small, small, small[..., 0])
+    grey = small[..., 0]
+    memory = Memory(view, 0.28, frame.rgb, labels, None, small, small, grey, grey, frozenset())
     save(tmp_path / "state.zip", (frame, memory))
     snapshot = Snapshot(tmp_path / "state.zip")
     assert snapshot.frames == {7}
