@@ -68,6 +68,7 @@ class Copier:
         self.copied: list[str] = []
         self.lost: list[str] = []
         self.damage: list[str] = []
+        self._left_out = 0
         self._chosen: list[Stream] = []
         self._to: dict[int, Stream] = {}
         self._packets: Iterator[Packet[Stream]] = iter(())
@@ -141,8 +142,18 @@ class Copier:
             if until is not None and packet.dts is not None and packet.dts * packet.time_base > until:
                 return
             packet.stream = self._to[packet.stream.index]
-            output.mux_one(packet)
+            self._mux(output, packet)
             self._next = next(self._packets, None)
+
+    def _mux(self, output: OutputContainer, packet: Packet[Stream]) -> None:
+        """A packet whose times make no sense is left out: the picture is worth more than it."""
+        at = float((packet.dts or 0) * packet.time_base)
+        try:
+            output.mux_one(packet)
+        except av.ArgumentError:
+            if not self._left_out:
+                self.damage.append(f"from {at:.2f} s on some packets of {packet.stream.type} are left out")
+            self._left_out += 1
 
     def close(self) -> None:
         """Let go of the input."""
