@@ -103,7 +103,9 @@ class Resume(_Section):
     frames: int = Field(
         250, ge=1, description="the encoder begins afresh every so many frames, where a run can go on"
     )
-    seconds: float = Field(20.0, ge=0, description="the state is saved there, but no more often than this")
+    seconds: float = Field(
+        20.0, ge=0, description="the state is saved there, no more often than this; 0 = each time"
+    )
 
 
 class Engine(_Section):

@@ -14,7 +14,7 @@ from array import array
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import av
 import numpy as np
@@ -25,6 +25,7 @@ from stream.errors import OutputError
 
 _HEAD = struct.Struct("<IIqqBI")
 _KEY, _FIRST = 1, 2
+_FARTHEST = 32
 _ADDITION: Literal["matroska_block_additional"] = "matroska_block_additional"
 """The transparency of VP9, which containers keep beside the picture."""
 
@@ -136,15 +137,37 @@ def _element(name: int, body: bytes) -> bytes:
 
 
 def decoding_times(timing: Timing) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-    """Decoding times that rise over the places at which an encoder began afresh.
+    """Decoding times that rise from packet to packet and are never later than a picture is shown.
 
-    Within one run of an encoder its own are kept. With `d` packets decoded before the first picture is
-    shown, packet i is decoded when picture i - d is shown, which is what encoders do.
+    Those of an encoder are kept where it ran but once and they make sense (x265's do not for the shortest
+    clips). Else, with `ahead` packets decoded before the first picture is shown, packet i is decoded when
+    picture i - ahead is shown, which is what encoders do.
     """
-    if len(timing.starts) < 2:
-        return timing.dts
-    shown = np.sort(timing.pts)
-    ahead = int(np.count_nonzero(timing.dts < shown[0]))
-    dts = timing.dts.copy()
-    dts[ahead:] = shown[: len(shown) - ahead]
-    return np.minimum(dts, timing.pts)
+    pts, dts = timing.pts, timing.dts
+    if not len(pts):
+        return dts
+    if len(timing.starts) == 1 and _sensible(pts, dts):
+        return dts
+    shown = np.sort(pts)
+    late = np.arange(len(pts)) - np.searchsorted(shown, pts)
+    ahead = max(0, int(late.max()))
+    first = slice(0, timing.starts[1] if len(timing.starts) > 1 else len(pts))
+    out = np.empty_like(dts)
+    known = np.empty(0, np.int64)
+    if _sensible(pts[first], dts[first]):
+        known = dts[first][dts[first] < shown[0]]
+        ahead = max(ahead, len(known))
+    step = max(1, int(shown[1] - shown[0])) if len(shown) > 1 else 1
+    ahead = min(ahead, len(pts))
+    out[:ahead] = shown[0] - step * np.arange(ahead, 0, -1)
+    if len(known) == ahead:
+        out[:ahead] = known
+    out[ahead:] = shown[: len(shown) - ahead]
+    return out
+
+
+def _sensible(pts: np.ndarray[Any, Any], dts: np.ndarray[Any, Any]) -> bool:
+    rising = bool((np.diff(dts) > 0).all() and (dts <= pts).all())
+    # no encoder is farther ahead than some pictures; a single one need not be ahead at all
+    longest = int(np.diff(np.sort(pts)).max(initial=0))
+    return rising and int(pts.min() - dts[0]) <= _FARTHEST * longest

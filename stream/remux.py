@@ -83,6 +83,7 @@ class Copier:
         self.lost: list[str] = []
         self.changed: list[str] = []
         self.damage: list[str] = []
+        self._left_out = 0
         self._chosen: list[Stream] = []
         self._to: dict[int, Stream] = {}
         self._packets: Iterator[Packet[Stream]] = iter(())
@@ -174,8 +175,18 @@ class Copier:
             ready = subtitles.convert(packet, stream) if packet.stream.index in self._forms else packet
             if ready is not None:
                 ready.stream = stream
-                output.mux_one(ready)
+                self._mux(output, ready)
             self._next = next(self._packets, None)
+
+    def _mux(self, output: OutputContainer, packet: Packet[Stream]) -> None:
+        """A packet whose times make no sense is left out: the picture is worth more than it."""
+        at = float((packet.dts or 0) * packet.time_base)
+        try:
+            output.mux_one(packet)
+        except av.ArgumentError:
+            if not self._left_out:
+                self.damage.append(f"from {at:.2f} s on some packets of {packet.stream.type} are left out")
+            self._left_out += 1
 
     def close(self) -> None:
         """Let go of the input."""

@@ -28,7 +28,7 @@ FORMAT = 1
 _MANIFEST = "manifest.json"
 _SAMPLE = 1 << 20
 _MOST_OF_TIME = 20
-"""Saving takes at most one part in so many of the time."""
+"""Saving takes at most one part in so many of the time, unless it is wanted at every border."""
 
 
 @dataclass(frozen=True)
@@ -164,7 +164,7 @@ class Checkpoints:
     def save(self, state: FillingState) -> Path | None:
         """Save the state when it is time, and return where; called by the thread of the fill."""
         began = perf_counter()
-        if began - self._saved < max(self._every, _MOST_OF_TIME * self._cost):
+        if self._every and began - self._saved < max(self._every, _MOST_OF_TIME * self._cost):
             return None
         path = self._folder / f"state-{state.frames}.zip"
         stored = self._store(path, state, self._known)

@@ -202,7 +202,7 @@ def test_the_manifest_says_where_the_run_is(walk: tuple[Path, Path], tmp_path: P
     run(walk, tmp_path / "out.mp4", until=30)
     told = json.loads((tmp_path / ".out.mp4.part" / "manifest.json").read_text())
     assert told["format"] == 1
-    assert told["frames"] > 0 and told["frames"] % 8 == 0
+    assert 16 < told["frames"] <= 33
     assert told["identity"]["input's size"] == walk[0].stat().st_size
 
 
