@@ -111,7 +111,7 @@ def full_disk(clip: Path, folder: Path, expected: dict[str, str]) -> dict[str, A
         row: dict[str, Any] = {
             "megabytes": SMALL_DISK,
             "exit_code": first.returncode,
-            "told": told.strip().splitlines(),
+            "told": told.strip().replace(f"{folder}/", "").splitlines(),
             "output_has_its_name": (folder / "out.mp4").exists(),
         }
         subprocess.run(["mount", "-o", "remount,size=500m", str(folder)], check=True)
