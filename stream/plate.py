@@ -105,11 +105,10 @@ class Plate:
 
     The dictionaries and `still` alone are shared and change. `look_ahead`: seconds by which observing runs
     ahead of filling. `trust` in [0, 1]: how far memories from long ago can be aligned; low in deep scenes.
-    `paint` and `used` (indices of the frames that served last) are what the fill hands on from
-    frame to frame. `shaded` and `mirrored` in [0, 1]: how constantly a shadow and a mirror image have gone
-    with what is removed. `depth`: the
-    last frame of the dense motion; `returns`: the same carried back from later frames, by index; `still`:
-    what is behind while the camera rests.
+    `paint` and `used` (indices of the frames that served last) are what the fill hands on from frame to
+    frame. `shaded` and `mirrored` in [0, 1]: how constantly a shadow and a mirror image have gone with what
+    is removed. `depth`: the last frame of the dense motion; `returns`: the same carried back from later
+    frames, by index; `still`: what is behind while the camera rests.
     """
 
     config: PlateConfig
