@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 Labels = NDArray[np.uint16]
 """h x w at working resolution: 0 where there is nothing, else the id of the track that covers the pixel."""
 
-_VIEWS = 1200
+_BEFORE = 16
 _FLAT = 0.95
 _LAYERED = 0.5
 """Trust from which dense motion is not even measured: of one homography, and of two."""
@@ -45,7 +45,8 @@ class View:
     """How the camera stood in one frame: maps from the shot's first frame to it, far layer first.
 
     `pose` counts the camera's moves: frames with equal pose show the same view, pixel for pixel. `leg` counts
-    the times the camera was lost: views of different legs cannot be related by motion.
+    the times the camera was lost: views of different legs cannot be related by motion. `seconds`: the frame's
+    time.
     """
 
     motion: Motion
@@ -53,6 +54,7 @@ class View:
     pose: int
     parallax: Parallax | None = None
     leg: int = 0
+    seconds: float = 0.0
 
     @property
     def index(self) -> int:
@@ -70,7 +72,6 @@ class Memory:
     """
 
     view: View
-    seconds: float
     rgb: Image
     labels: Labels
     masked: NDArray[np.uint8] | None
@@ -83,6 +84,10 @@ class Memory:
     @property
     def index(self) -> int:
         return self.view.index
+
+    @property
+    def seconds(self) -> float:
+        return self.view.seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,14 +158,15 @@ def observe(plate: Plate, frame: Frame, motion: Motion, labels: Labels, mask: Ma
     `labels`: uint16 at any resolution, the things of the frame by track id. `mask`: bool H x W, what the user
     says is never background.
     """
+    seconds = float(frame.time)
     last = plate.views[-1] if plate.views else None
     if last is None or motion.cut:
-        view = View(motion, (np.eye(3), np.eye(3)), 0)
+        view = View(motion, (np.eye(3), np.eye(3)), 0, seconds=seconds)
     else:
         far, near = motion.homographies[0], motion.homographies[-1]
         chain = (_chained(far, last.chain[0]), _chained(near, last.chain[1]))
         lost = not motion.static and motion.confidence == 0.0 and np.array_equal(far, np.eye(3))
-        view = View(motion, chain, last.pose + (not motion.static), leg=last.leg + lost)
+        view = View(motion, chain, last.pose + (not motion.static), leg=last.leg + lost, seconds=seconds)
     size = (max(1, frame.width // 8), max(1, frame.height // 8))
     small = cv2.resize(frame.rgb, size, interpolation=cv2.INTER_AREA)
     masked = None if mask is None else shrunk(mask, labels.shape)
@@ -177,7 +183,6 @@ def observe(plate: Plate, frame: Frame, motion: Motion, labels: Labels, mask: Ma
         view, depth = _with_parallax(view, plate.depth, u8(grey), things, frame)
     memory = Memory(
         view,
-        float(frame.time),
         frame.rgb,
         labels,
         masked,
@@ -194,15 +199,21 @@ def observe(plate: Plate, frame: Frame, motion: Motion, labels: Labels, mask: Ma
     for known in (plate.differences, plate.backgrounds):
         for index in [k for k in known if k not in kept]:
             del known[index]
-    views = _forget_parallax((*plate.views, view)[-_VIEWS:], memories, plate)
+    views = _recent((*plate.views, view), seconds - plate.look_ahead - plate.config.window_seconds)
     return replace(plate, memories=memories, views=views, trust=trust, depth=depth)
 
 
-def _forget_parallax(views: tuple[View, ...], memories: tuple[Memory, ...], plate: Plate) -> tuple[View, ...]:
-    """Dense motion is kept only as far back as all frames are: pixels are followed no farther."""
-    dense_from = memories[-1].seconds - plate.look_ahead - plate.config.window_seconds
-    since = next(m.index for m in memories if m.seconds >= dense_from)
-    return tuple(v if v.parallax is None or v.index >= since else replace(v, parallax=None) for v in views)
+def _recent(views: tuple[View, ...], since: float) -> tuple[View, ...]:
+    """The views from `since` (seconds) on, and a few before them, without their dense motion.
+
+    Pixels are followed no farther; what is remembered from before has its view with it.
+    """
+    first = next(v.index for v in views if v.seconds >= since)
+    return tuple(
+        v if v.parallax is None or v.index >= first else replace(v, parallax=None)
+        for v in views
+        if v.index >= first - _BEFORE
+    )
 
 
 def _with_parallax(

@@ -86,16 +86,16 @@ def test_frames_are_named_and_taken_from_the_input(tmp_path: Path) -> None:
     motion = Motion(7, (np.eye(3),), np.zeros((0, 2), np.float32), np.zeros(0, np.int64), True, 1.0)
     small = np.zeros((5, 8, 3), np.uint8)
     labels = np.zeros((4, 6), np.uint16)
-    view = View(motion, (np.eye(3), np.eye(3)), 0)
+    view = View(motion, (np.eye(3), np.eye(3)), 0, seconds=0.28)
     grey = small[..., 0]
-    memory = Memory(view, 0.28, frame.rgb, labels, None, small, small, grey, grey, frozenset())
+    memory = Memory(view, frame.rgb, labels, None, small, small, grey, grey, frozenset())
     save(tmp_path / "state.zip", (frame, memory))
     snapshot = Snapshot(tmp_path / "state.zip")
     assert snapshot.frames == {7}
     again = Frame(7, 280, Fraction(1, 1000), (rgb.copy(),), "rgb24", 64, 40)
     first, second = snapshot.load({7: again})
     assert first is again
-    assert second.rgb is again.rgb and second.view.motion.static
+    assert second.rgb is again.rgb and second.view.motion.static and second.seconds == 0.28
     with pytest.raises(SnapshotError):
         snapshot.load({})
 
