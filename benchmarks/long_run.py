@@ -53,7 +53,8 @@ def make(folder: Path, minutes: int) -> tuple[Path, Path]:
     dice = np.random.default_rng(2)
     grain = [dice.integers(-3, 4, still.shape, np.int8) for _ in range(16)]
     fast = {"preset": "ultrafast", "crf": "20"}
-    with av.open(str(clip), "w") as out, av.open(str(masks), "w") as drawn:
+    half = folder / "unfinished.mp4"
+    with av.open(str(half), "w") as out, av.open(str(masks), "w") as drawn:
         video = out.add_stream("libx264", rate=RATE, options=fast)
         mask = drawn.add_stream("ffv1", rate=RATE)
         assert isinstance(video, av.VideoStream) and isinstance(mask, av.VideoStream)
@@ -76,6 +77,7 @@ def make(folder: Path, minutes: int) -> tuple[Path, Path]:
                 container.mux(stream.encode(frame))
         out.mux(video.encode(None))
         drawn.mux(mask.encode(None))
+    half.rename(clip)
     return clip, masks
 
 

@@ -151,8 +151,7 @@ def clean(
                     give_back()
                 if on_progress is not None:
                     on_progress(Progress(tally.frames, info.frames, perf_counter() - ready, each))
-            if masks is not None and not source.damaged:
-                masks.finish(tally.frames)
+            unused = () if masks is None or source.damaged else masks.left_over(tally.frames)
             with clock.time("encode"):
                 outputs.sink.close()
         except CleanplateError as error:
@@ -169,8 +168,9 @@ def clean(
                 *source.warnings,
                 *outputs.sink.warnings,
                 *points.warnings,
+                *unused,
             ),
-            partial=source.damaged,
+            partial=source.damaged or bool(unused),
             references=(*elsewhere.told(), *references.refused),
         )
     if job.report is not None:

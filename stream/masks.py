@@ -47,8 +47,7 @@ class Drawn:
 class MaskReader:
     """Masks in step with the frames of one input; a context manager.
 
-    `read` is called once a frame in order, `finish` after the last one. Both raise UsageError when masks and
-    frames do not go together.
+    `read` is called once a frame in order and raises UsageError when there is no mask for it.
     """
 
     def __init__(
@@ -84,13 +83,18 @@ class MaskReader:
         self._read += 1
         return drawn
 
-    def finish(self, frames: int) -> None:
-        """Check that no mask is left over after the last frame."""
+    def left_over(self, frames: int) -> tuple[str, ...]:
+        """After the last of `frames` frames: a warning when there are more masks than that, else nothing."""
         count = self._count
         if count is None:
             count = self._read + sum(1 for _ in self._masks)
-        if count != frames:
-            raise _wrong_count(count, str(frames), self._path)
+        if count == frames:
+            return ()
+        # The work is done: it is for the user to say whether it is good.
+        return (
+            f"there are {count} masks and {frames} frames: the last {count - frames} masks were not used, "
+            "and others may belong to other frames",
+        )
 
 
 def open_masks(path: str | Path, info: SourceInfo) -> MaskReader:

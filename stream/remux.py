@@ -14,10 +14,10 @@ from av.packet import Packet
 from av.stream import AttachmentStream, Discard, Disposition, Stream
 
 from stream import subtitles
+from stream.container import open_container
 from stream.cut import Window, within
 from stream.languages import quicktime_language
 from stream.source_info import SourceInfo, StreamInfo
-from stream.source_video import open_container
 
 _OWN_TAGS = frozenset(
     {"encoder", "software", "duration", "rotate", "alpha_mode"}

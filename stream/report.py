@@ -71,7 +71,7 @@ class ReferenceReport:
 class Report:
     """Everything that is told of a run; the fields are the keys of the JSON.
 
-    `partial`: the input was damaged, and what could be read of it was written.
+    `partial`: what was written needs a look: the input was damaged, or masks did not fit its frames.
     """
 
     version: str

@@ -10,11 +10,13 @@ from pathlib import Path
 
 import av
 
+from stream.container import check_size
+from stream.description import clockwise
 from stream.errors import InputError, UsageError
 from stream.pixel_format import nearest_format
 from stream.planes import colour_of, from_video_frame
 from stream.source_info import MAX_PIXELS, SourceInfo
-from stream.source_video import Opened, check_size, clockwise
+from stream.source_video import Opened
 from stream.types import Frame
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp"})

@@ -2,32 +2,27 @@
 
 from __future__ import annotations
 
-import re
-import struct
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
-from typing import cast
 
 import av
-from av.buffer import Buffer
 from av.container import InputContainer
 from av.stream import Disposition
 from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
+from stream.container import check_count, check_size, open_container
+from stream.description import describe
 from stream.errors import InputError, UsageError
-from stream.fields import field_order, progressive
-from stream.hdr import lost_side_data, read_hdr10
-from stream.pixel_format import nearest_format
-from stream.planes import colour_of, from_video_frame
-from stream.source_info import MAX_PIXELS, MAX_SIDE, SourceInfo, StreamInfo
+from stream.fields import progressive
+from stream.hdr import lost_side_data
+from stream.planes import from_video_frame
+from stream.source_info import SourceInfo
 from stream.timeline import Clock, Damage
 from stream.types import Frame
-
-_ADDRESS_TIMEOUT = 15.0
 
 
 @dataclass(frozen=True)
@@ -39,23 +34,6 @@ class Opened:
     warnings: list[str]
     close: Callable[[], None]
     damaged: Callable[[], bool] = bool
-
-
-def open_container(path: str | Path) -> InputContainer:
-    """Open a file (Path) or an address (str) for reading; raises InputError that says what is wrong."""
-    # A file name may look like a protocol ("concat:..."), and a playlist inside a file may name any address:
-    # only an address given by the user may leave the file system.
-    options = {"max_pixels": str(MAX_PIXELS)}
-    if isinstance(path, Path):
-        options["protocol_whitelist"] = "file"
-    try:
-        if isinstance(path, Path):
-            # tags may be in any encoding, or damaged
-            return av.open(f"file:{path}", "r", options=options, metadata_errors="replace")
-        return av.open(path, "r", options=options, timeout=_ADDRESS_TIMEOUT, metadata_errors="replace")
-    except (av.FFmpegError, OSError) as error:
-        what, hint = _why_not(path, error)
-        raise InputError(what, where=str(path), hint=hint) from None
 
 
 def open_video(
@@ -94,22 +72,6 @@ def is_regular(info: SourceInfo) -> bool:
     return all(abs(stamp - first - number * step) <= 1 for number, stamp in enumerate(sorted(stamps)))
 
 
-def check_size(width: int, height: int, where: str) -> None:
-    """Raise InputError for a picture larger than anything a camera makes."""
-    if width > MAX_SIDE or height > MAX_SIDE or width * height > MAX_PIXELS:
-        limit = f"at most {MAX_SIDE} per side and {MAX_PIXELS // 10**6} million pixels"
-        raise InputError(f"its pictures claim to be {width} x {height}; {limit} are read", where=where)
-
-
-def _check_count(frames: int, path: str | Path) -> None:
-    """Raise InputError for more pictures than the file has bytes: each would be waited for."""
-    if isinstance(path, Path) and path.is_file() and frames > path.stat().st_size:
-        raise InputError(
-            f"it claims to hold {frames} pictures in {path.stat().st_size} bytes: its header is damaged",
-            where=str(path),
-        )
-
-
 def _opened(
     container: InputContainer,
     path: str | Path,
@@ -120,7 +82,7 @@ def _opened(
 ) -> Opened | None:
     """None: seeking to the start of the cut failed, so the container must be read from its beginning."""
     stream = _pick(container, str(path))
-    _check_count(stream.frames, path)
+    check_count(stream.frames, path)
     warnings: list[str] = []
     damage = Damage(warnings)
     decoder = _decoder(stream)
@@ -129,7 +91,7 @@ def _opened(
     if first is None:
         raise InputError("no picture in it could be decoded", where=str(path))
     check_size(first.width, first.height, str(path))
-    info = _describe(container, stream, first, path)
+    info = describe(container, stream, first, path)
     whole = info.duration if stream.duration or "DURATION" in stream.metadata else None
     info = _cut(_with_warnings(info, first, deinterlace), start, end)
     remaining: Iterator[av.VideoFrame] = chain([first], pictures)
@@ -281,80 +243,6 @@ def _put_back(first: Frame, rest: Generator[Frame, None, None]) -> Generator[Fra
     yield from rest
 
 
-def _describe(
-    container: InputContainer, stream: VideoStream, first: av.VideoFrame, path: str | Path
-) -> SourceInfo:
-    time_base = stream.time_base or Fraction(1, 1000)
-    rate = next((r for r in (stream.average_rate, stream.guessed_rate) if r and r <= 1000), Fraction(25))
-    first_pts = first.pts if first.pts is not None else stream.start_time or 0
-    if container.format.name == "avi":
-        first_pts = stream.start_time or 0
-    duration = _duration(container, stream, first_pts * time_base, time_base)
-    frames = stream.frames or (round(duration * rate) if duration is not None else None)
-    matrix = cast("Buffer | None", first.side_data.get("DISPLAYMATRIX"))
-    aspect = stream.sample_aspect_ratio
-    return SourceInfo(
-        path=str(path),
-        kind="video",
-        container=container.format.name,
-        codec=stream.codec_context.codec.canonical_name,
-        width=first.width,
-        height=first.height,
-        format=nearest_format(first.format.name),
-        coded_format=first.format.name,
-        colour=colour_of(first),
-        range_tag=int(first.color_range),
-        time_base=time_base,
-        rate=rate,
-        rotation=clockwise(first),
-        display_matrix=struct.unpack("=9i", bytes(matrix)) if matrix is not None else None,
-        sample_aspect=aspect or None,
-        field_order=field_order(int(stream.codec_context.field_order), first),
-        first_pts=first_pts,
-        duration=duration,
-        frames=frames,
-        # a header that disagrees with itself, or an edit list that hides pictures, makes its count a guess
-        # and AVI counts the gaps between pictures, too
-        frames_exact=bool(stream.frames)
-        and container.format.name != "avi"
-        and duration is not None
-        and abs(stream.frames - duration * rate) < 1.5,
-        stream=stream.index,
-        hdr10=read_hdr10(first),
-        streams=tuple(_other(each) for each in container.streams if each.index != stream.index),
-        metadata=dict(stream.metadata),
-    )
-
-
-def clockwise(picture: av.VideoFrame) -> int:
-    """Degrees clockwise, a multiple of 90, by which a viewer turns the picture."""
-    return round(-picture.rotation / 90) % 4 * 90
-
-
-def _other(stream: av.stream.Stream) -> StreamInfo:
-    context = stream.codec_context
-    codec = context.codec.canonical_name if context is not None else str(getattr(stream, "name", "") or "")
-    kind = "cover" if stream.disposition & Disposition.attached_pic else str(stream.type)
-    metadata = stream.metadata
-    title = next((metadata[key] for key in ("title", "name", "filename") if metadata.get(key)), "")
-    return StreamInfo(stream.index, kind, codec or "unknown", metadata.get("language", ""), title)
-
-
-def _duration(
-    container: InputContainer, stream: VideoStream, first: Fraction, time_base: Fraction
-) -> Fraction | None:
-    if stream.duration is not None and stream.duration > 0:
-        return stream.duration * time_base
-    tagged = re.fullmatch(r"(\d+):(\d\d):(\d\d)(\.\d{1,9})?\d*", stream.metadata.get("DURATION", ""))
-    if tagged:
-        hours, minutes, seconds, part = tagged.groups(default="0")
-        # Matroska's tag is the time of the end, not the length
-        return int(hours) * 3600 + int(minutes) * 60 + int(seconds) + Fraction(part) - first
-    if container.duration:
-        return Fraction(container.duration, av.time_base)
-    return None
-
-
 def _cut(info: SourceInfo, start: Fraction | None, end: Fraction | None) -> SourceInfo:
     if not start and end is None:
         return info
@@ -376,41 +264,3 @@ def _with_warnings(info: SourceInfo, first: av.VideoFrame, deinterlace: bool) ->
     if _is_clear(info.metadata) and not info.format.startswith("yuva"):
         told.append("the video's transparency is not read")
     return replace(info, warnings=tuple(told))
-
-
-def _why_not(path: str | Path, error: Exception) -> tuple[str, str]:
-    if isinstance(error, FileNotFoundError):
-        return "there is no such file", ""
-    if isinstance(error, PermissionError):
-        return "reading it is not permitted", "check the file's permissions"
-    if isinstance(error, av.ExitError | TimeoutError):
-        return f"no answer within {_ADDRESS_TIMEOUT:g} s", "check the address and the network"
-    if isinstance(path, Path):
-        if path.stat().st_size == 0:
-            return "the file is empty", ""
-        if _has_no_index(path):
-            return (
-                "the file was cut off: its index (moov) is missing, so nothing in it can be found",
-                "record or copy it again, or repair it with the help of an intact file of the same camera",
-            )
-        return "this is not a video that can be read", "convert it to mp4 or mkv, if it plays anywhere"
-    return str(getattr(error, "strerror", None) or error), "check the address"
-
-
-def _has_no_index(path: Path) -> bool:
-    """Whether a file is made of MP4 boxes but has none that says where its pictures are."""
-    names: list[bytes] = []
-    with path.open("rb") as file:
-        size = path.stat().st_size
-        place = 0
-        while place + 8 <= size and len(names) < 64:
-            file.seek(place)
-            head = file.read(16)
-            length, name = struct.unpack(">I4s", head[:8])
-            if length == 1 and len(head) == 16:
-                (length,) = struct.unpack(">Q", head[8:])
-            names.append(name)
-            if length < 8:
-                break
-            place += length
-    return names[:1] == [b"ftyp"] and b"moov" not in names and b"moof" not in names

@@ -11,7 +11,9 @@ import pytest
 from clips import Clip, make, picture
 from numpy.typing import NDArray
 
+from configs.schema import load_config
 from stream.errors import InputError, UsageError
+from stream.job import Job, clean
 from stream.masks import Drawn, open_masks
 from stream.source import open_source
 
@@ -35,7 +37,7 @@ def folder(path: Path, count: int = COUNT, value: int = 255, size: tuple[int, in
 def read(masks: Path, source: Path, **cut: Fraction) -> list[Drawn]:
     with open_source(source, **cut) as frames, open_masks(masks, frames.info) as reader:  # type: ignore[arg-type]
         drawn = [reader.read(frame) for frame in frames]
-        reader.finish(len(drawn))
+        assert reader.left_over(len(drawn)) == ()
     return drawn
 
 
@@ -79,12 +81,20 @@ def test_a_wrong_count_names_both_numbers_before_the_run(tmp_path: Path, clip: P
     assert f"{count} masks" in str(caught.value) and f"{COUNT} frames" in str(caught.value)
 
 
-@pytest.mark.parametrize("count", [COUNT - 1, COUNT + 2])
-def test_a_wrong_count_is_found_at_the_end_where_it_was_not_known(tmp_path: Path, count: int) -> None:
+def test_too_few_masks_are_found_on_the_way_where_their_count_was_not_known(tmp_path: Path) -> None:
     source = make(tmp_path / "in.ts", CLIP)
     with pytest.raises(UsageError) as caught:
-        read(folder(tmp_path / "masks", count), source)
-    assert f"{count} masks" in str(caught.value) and str(COUNT) in str(caught.value)
+        read(folder(tmp_path / "masks", COUNT - 1), source)
+    assert f"{COUNT - 1} masks" in str(caught.value) and str(COUNT) in str(caught.value)
+
+
+def test_too_many_masks_do_not_cost_the_work(tmp_path: Path) -> None:
+    source, output = make(tmp_path / "in.ts", CLIP), tmp_path / "out.mkv"
+    masks = folder(tmp_path / "masks", COUNT + 2)
+    config = load_config("tourist", None, {"engine.name": "none"})
+    report = clean(source, output, config, job=Job(masks=masks))
+    assert report.partial and any(f"{COUNT + 2} masks and {COUNT} frames" in each for each in report.warnings)
+    assert output.exists()
 
 
 def test_a_mask_video_of_another_length(tmp_path: Path, clip: Path) -> None:
