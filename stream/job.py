@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from fractions import Fraction
@@ -11,22 +11,17 @@ from pathlib import Path
 from time import perf_counter
 
 from configs.schema import Config, load_config
-from stream import judge, perceive, pipeline, resume
-from stream.elsewhere import Elsewhere
+from stream import judge, pipeline, resume
 from stream.errors import CleanplateError, UsageError
 from stream.filling import FillingState
-from stream.inpaint import open_inpaint
-from stream.masks import MaskReader, open_masks
+from stream.masks import open_masks
 from stream.memory import give_back
-from stream.references import References, find_references, read_references, things_of
+from stream.references import find_references
 from stream.report import Log, Provenance, Report, Tally, open_log, open_provenance, version
+from stream.rooms import Rooms, open_rooms
 from stream.sink import Sink, check_outputs, open_sink
 from stream.source import Source, SourceInfo, open_source
 from stream.types import Filled, Frame
-
-BYTES_PER_PIXEL = 4.5
-"""What a waiting frame holds: 8-bit 4:2:0 planes and the RGB picture made of them."""
-
 
 _GIVE_BACK = 50
 """Frames after which free memory goes back to the system."""
@@ -102,47 +97,25 @@ def clean(
         info = source.info
         files = find_references(job.references, info) if job.references else []
         masks = stack.enter_context(open_masks(job.masks, info)) if job.masks else None
-        mine = _identity(input, output, job, config)
+        mine = job_identity(input, output, job, config)
         begun = resume.find(output, mine) if job.resume else None
         outputs = _open_outputs(stack, output, info, job, begun)
         if on_start is not None:
             on_start(tuple(dict.fromkeys((*info.warnings, *outputs.sink.warnings))))
-        networks = perceive.open_networks(config, info.width, info.height, info.rotation)
-        things = things_of(networks, config, info)
-        references = read_references(files, info, things) if files else References()
-        known = (*(getattr(config, name) for name in type(config).model_fields), *references.pictures)
-        points = resume.Checkpoints(Path(output), mine, known, config.resume.seconds, begun)
         tally = Tally(input=str(input), output=str(output), config=config, info=info)
-        clock = pipeline.Clock()
-        again = iter(stack.enter_context(source.reopen())) if _too_much_to_hold(config, source) else None
-        state = None if begun is None else _go_on(begun, source, masks, again, tally, known)
-        elsewhere = Elsewhere(config.plate.archive_mb << 20, references.pictures)
-        analysis = pipeline.Analysis(
-            config,
-            networks,
-            judge.open_relation(config.judge),
-            clock,
-            still=info.kind == "image",
-            state=None if state is None else state.analysis,
-        )
-        filling = pipeline.Filling(config, open_inpaint(config), clock, again, elsewhere, state)
-
-        def analyse(frame: Frame) -> pipeline.Seen:
-            if masks is None:
-                return analysis.push(frame)
-            drawn = masks.read(frame)
-            return analysis.push(frame, mask=drawn.mask, labels=drawn.labels)
-
+        ready = open_rooms(stack, source, config, masks, files)
+        points = resume.Checkpoints(Path(output), mine, ready.known, config.resume.seconds, begun)
+        state = None if begun is None else _go_on(begun, source, ready, tally)
+        analysis, done = ready.start(source, state, _borders(config, points, info), stop)
         # as if it had begun so much earlier
-        ready = perf_counter() - (0.0 if begun is None else begun.spent)
-        borders = pipeline.Borders(config.resume.frames, points.save) if info.kind != "image" else None
-        done = pipeline.run(source, analyse, filling, clock, borders=borders, stop=stop)
+        started = perf_counter() - (0.0 if begun is None else begun.spent)
+        clock = ready.clock
         stack.callback(done.close)
         try:
             for each in done:
                 if isinstance(each, pipeline.Border):
                     with clock.time("encode"):
-                        _end_part(each, outputs, points, tally, perf_counter() - ready)
+                        _end_part(each, outputs, points, tally, perf_counter() - started)
                     continue
                 with clock.time("encode"):
                     outputs.write(each)
@@ -150,7 +123,7 @@ def clean(
                 if tally.frames % _GIVE_BACK == 0:
                     give_back()
                 if on_progress is not None:
-                    on_progress(Progress(tally.frames, info.frames, perf_counter() - ready, each))
+                    on_progress(Progress(tally.frames, info.frames, perf_counter() - started, each))
             unused = () if masks is None or source.damaged else masks.left_over(tally.frames)
             with clock.time("encode"):
                 outputs.sink.close()
@@ -159,19 +132,19 @@ def clean(
             raise
         told = tally.report(
             seconds={"wall": perf_counter() - began, **clock.seconds},
-            engines=networks.describe(),
+            engines=ready.networks.describe(),
             shots=analysis.cuts,
             streams_copied=outputs.sink.streams_copied,
             warnings=(
                 *info.warnings,
-                *references.warnings,
+                *ready.references.warnings,
                 *source.warnings,
                 *outputs.sink.warnings,
                 *points.warnings,
                 *unused,
             ),
             partial=source.damaged or bool(unused),
-            references=(*elsewhere.told(), *references.refused),
+            references=(*ready.elsewhere.told(), *ready.references.refused),
         )
     if job.report is not None:
         told.write(job.report)
@@ -224,30 +197,28 @@ def _end_part(
         points.commit(border.saved, border.analysed, tally.state, tally.reached, spent, positions, log)
 
 
-def _go_on(
-    begun: resume.Begun,
-    source: Source,
-    masks: MaskReader | None,
-    again: Iterator[Frame] | None,
-    tally: Tally,
-    known: Sequence[object],
-) -> FillingState:
+def _borders(config: Config, points: resume.Checkpoints, info: SourceInfo) -> pipeline.Borders | None:
+    return None if info.kind == "image" else pipeline.Borders(config.resume.frames, points.save)
+
+
+def _go_on(begun: resume.Begun, source: Source, ready: Rooms, tally: Tally) -> FillingState:
     """Bring everything to where the unfinished run ended, and return what it knew there."""
     state, counted = resume.read_state(begun)
     wanted: dict[int, Frame] = {}
     for frame in islice(source, begun.analysed):
-        if masks is not None:
-            masks.read(frame)
+        if ready.masks is not None:
+            ready.masks.read(frame)
         if frame.index in state.frames:
             wanted[frame.index] = frame
-    for _ in islice(again or (), begun.frames):
+    for _ in islice(ready.again or (), begun.frames):
         pass
     tally.restore(resume.load(counted, begun, {}))
-    found: FillingState = resume.load(state, begun, wanted, known)
+    found: FillingState = resume.load(state, begun, wanted, ready.known)
     return found
 
 
-def _identity(input: str | Path, output: str | Path, job: Job, config: Config) -> dict[str, object]:
+def job_identity(input: str | Path, output: str | Path, job: Job, config: Config) -> dict[str, object]:
+    """What must be the same for two runs to give the same output, by names that a user understands."""
     names = ("start", "end", "fps", "lossless", "deinterlace")
     options: dict[str, object] = {name: getattr(job, name) for name in names}
     options["suffix of the output"] = Path(output).suffix.lower()
@@ -256,15 +227,3 @@ def _identity(input: str | Path, output: str | Path, job: Job, config: Config) -
     return resume.identity(
         input, job.masks, job.references, options, config.model_dump(mode="json"), version()
     )
-
-
-def _too_much_to_hold(config: Config, source: Source) -> bool:
-    """Whether the frames between analysis and fill would not fit half of the memory allowed."""
-    info = source.info
-    if info.kind == "image":
-        return False
-    wait = config.look_ahead_cap if config.look_ahead == "shot" else config.look_ahead
-    frames = float(info.rate) * wait if info.rate else wait * 30
-    if info.frames is not None:
-        frames = min(frames, info.frames)
-    return frames * info.width * info.height * BYTES_PER_PIXEL > config.memory_mb / 2 * 2**20

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from fractions import Fraction
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from stream.commands.signals import stop_signals
-from stream.errors import PartialError, UsageError
+from stream.errors import PartialError
 
 
 def clean(
@@ -56,33 +56,36 @@ def clean(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no summary.")] = False,
 ) -> None:
     """Take out of a clip what does not belong in it, and keep everything else as it is."""
-    from configs.schema import load_config, parse_override
-    from stream.job import Job
     from stream.job import clean as run
+    from stream.options import Options, to_config, to_job
     from stream.progress import show_progress, summary
     from stream.resume import unfinished
 
-    overrides = dict(parse_override(text) for text in change or ())
-    for key, given in (("judge.remove", remove), ("judge.keep", keep), ("engine.name", engine)):
-        if given:
-            overrides[key] = given
-    if look_ahead is not None:
-        overrides["look_ahead"] = look_ahead if look_ahead == "shot" else _number(look_ahead, "--look-ahead")
-    job = Job(
-        masks=masks,
-        references=references,
-        start=_seconds(start, "--start"),
-        end=_seconds(end, "--end"),
-        fps=_rate(fps),
+    wished = Options(
+        preset=preset,
+        remove=tuple(remove or ()),
+        keep=tuple(keep or ()),
+        masks=_text(masks),
+        references=_text(references),
+        look_ahead=look_ahead,
+        fps=fps,
+        engine=engine,
+        start=start,
+        end=end,
         lossless=lossless,
         deinterlace=deinterlace,
+        config=_text(config),
+        change=tuple(change or ()),
+    )
+    job = replace(
+        to_job(wished),
         overwrite=overwrite,
         resume=resume,
         log=log,
         provenance=provenance,
         report=report,
     )
-    settings = load_config(preset, config, overrides)
+    settings = to_config(wished)
     said: list[str] = []
 
     def on_start(warnings: tuple[str, ...]) -> None:
@@ -103,32 +106,5 @@ def clean(
         raise typer.Exit(PartialError.exit_code)
 
 
-def _number(text: str, option: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise UsageError(f"{option} wants seconds, got {text!r}") from None
-
-
-def _rate(text: str) -> Fraction:
-    try:
-        rate = Fraction(text)
-    except (ValueError, ZeroDivisionError):
-        raise UsageError(f"--fps wants a number such as 25 or 30000/1001, got {text!r}") from None
-    if rate <= 0:
-        raise UsageError(f"--fps must be above 0, got {text}")
-    return rate
-
-
-def _seconds(text: str | None, option: str) -> Fraction | None:
-    if text is None:
-        return None
-    total = Fraction(0)
-    try:
-        for part in text.split(":"):
-            total = total * 60 + Fraction(part)
-    except (ValueError, ZeroDivisionError):
-        raise UsageError(f"{option} wants seconds or h:mm:ss, got {text!r}") from None
-    if total < 0:
-        raise UsageError(f"{option} must not be below 0, got {text}")
-    return total
+def _text(path: Path | None) -> str | None:
+    return None if path is None else str(path)

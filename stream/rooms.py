@@ -1,0 +1,97 @@
+"""The rooms of one run, opened and put in their order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from configs.schema import Config
+from stream import judge, perceive, pipeline
+from stream.elsewhere import Elsewhere
+from stream.filling import FillingState
+from stream.inpaint import open_inpaint
+from stream.masks import MaskReader
+from stream.references import References, read_references, things_of
+from stream.source import Source, SourceInfo
+from stream.types import Filled, Frame
+
+BYTES_PER_PIXEL = 4.5
+"""What a waiting frame holds: 8-bit 4:2:0 planes and the RGB picture made of them."""
+
+
+@dataclass(frozen=True)
+class Rooms:
+    """What the rooms of one run are made of, opened; `start` puts them in their order."""
+
+    config: Config
+    info: SourceInfo
+    masks: MaskReader | None
+    networks: perceive.Networks
+    references: References
+    elsewhere: Elsewhere
+    clock: pipeline.Clock
+    again: Iterator[Frame] | None
+
+    @property
+    def known(self) -> tuple[object, ...]:
+        """What whoever goes on with this run has already."""
+        return (
+            *(getattr(self.config, name) for name in type(self.config).model_fields),
+            *self.references.pictures,
+        )
+
+    def start(
+        self,
+        frames: Iterable[Frame],
+        state: FillingState | None = None,
+        borders: pipeline.Borders | None = None,
+        stop: Callable[[], bool] | None = None,
+    ) -> tuple[pipeline.Analysis, Generator[Filled | pipeline.Border, None, None]]:
+        """Begin, or go on from a state; the finished frames come from what is returned last; close it."""
+        analysis = pipeline.Analysis(
+            self.config,
+            self.networks,
+            judge.open_relation(self.config.judge),
+            self.clock,
+            still=self.info.kind == "image",
+            state=None if state is None else state.analysis,
+        )
+        filling = pipeline.Filling(
+            self.config, open_inpaint(self.config), self.clock, self.again, self.elsewhere, state
+        )
+
+        def analyse(frame: Frame) -> pipeline.Seen:
+            if self.masks is None:
+                return analysis.push(frame)
+            drawn = self.masks.read(frame)
+            return analysis.push(frame, mask=drawn.mask, labels=drawn.labels)
+
+        done = pipeline.run(frames, analyse, filling, self.clock, borders=borders, stop=stop)
+        return analysis, done
+
+
+def open_rooms(
+    stack: ExitStack, source: Source, config: Config, masks: MaskReader | None, references: Sequence[Path]
+) -> Rooms:
+    """Open networks and references for a source; `stack` closes what is to be closed."""
+    info = source.info
+    networks = perceive.open_networks(config, info.width, info.height, info.rotation)
+    things = things_of(networks, config, info)
+    read = read_references(list(references), info, things) if references else References()
+    again = iter(stack.enter_context(source.reopen())) if _too_much_to_hold(config, source) else None
+    elsewhere = Elsewhere(config.plate.archive_mb << 20, read.pictures)
+    return Rooms(config, info, masks, networks, read, elsewhere, pipeline.Clock(), again)
+
+
+def _too_much_to_hold(config: Config, source: Source) -> bool:
+    """Whether the frames between analysis and fill would not fit half of the memory allowed."""
+    info = source.info
+    if info.kind == "image":
+        return False
+    wait = config.look_ahead_cap if config.look_ahead == "shot" else config.look_ahead
+    frames = float(info.rate) * wait if info.rate else wait * 30
+    if info.frames is not None:
+        frames = min(frames, info.frames)
+    return frames * info.width * info.height * BYTES_PER_PIXEL > config.memory_mb / 2 * 2**20
