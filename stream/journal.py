@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import struct
 import zlib
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -37,6 +38,20 @@ class Timing:
     pts: np.ndarray[tuple[int], np.dtype[np.int64]]
     dts: np.ndarray[tuple[int], np.dtype[np.int64]]
     starts: tuple[int, ...]
+
+
+def journal_of(path: Path) -> Path:
+    """Where the packets of a file that is being made are kept."""
+    return path.with_suffix(".packets")
+
+
+def append_files(journals: Sequence[Path], path: Path) -> int:
+    """Make one journal of several, in their order, and return its length in bytes; raises OSError."""
+    with path.open("wb") as joined:
+        for each in journals:
+            with each.open("rb") as file:
+                shutil.copyfileobj(file, joined, 1 << 20)
+        return joined.tell()
 
 
 class Journal:

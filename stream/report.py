@@ -149,6 +149,31 @@ class Tally:
             if track.id in verdicts:
                 self._add_track(track, verdicts[track.id], float(frame.time))
 
+    def extend(self, later: Tally, same: Mapping[int, int]) -> dict[int, int]:
+        """Count what `later` counted of the frames that follow, and return our ids of its tracks.
+
+        `same`: our ids of those that are ours; what was said of them last holds.
+        """
+        self.frames += later.frames
+        if self._first is None:
+            self._first = later._first
+        self._end = max(self._end, later._end)
+        self._share += later._share
+        self._got += later._got
+        free = max(self._tracks, default=0) + 1
+        names: dict[int, int] = {}
+        for number, track in later._tracks.items():
+            before = self._tracks.get(same.get(number, -1))
+            if before is None:
+                names[number] = free
+                self._tracks[free] = replace(track, id=free)
+                free += 1
+            else:
+                names[number] = before.id
+                first, frames = before.first_seconds, before.frames + track.frames
+                self._tracks[before.id] = replace(track, id=before.id, first_seconds=first, frames=frames)
+        return names
+
     def _add_track(self, track: Track, verdict: Verdict, time: float) -> None:
         before = self._tracks.get(track.id)
         self._tracks[track.id] = TrackReport(

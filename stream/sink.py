@@ -6,6 +6,7 @@ What is written has another name until it is whole: a file that bears OUTPUT's n
 from __future__ import annotations
 
 import contextlib
+import shutil
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ import av
 
 from stream.encoders import CONTAINERS, DEFAULT_PRESET, DEFAULT_QUALITY, Encoding, choose_encoding
 from stream.errors import OutputError, UsageError
+from stream.journal import append_files, journal_of
 from stream.part import Part, output_error, remove, sync
 from stream.remux import Copier
 from stream.sink_images import ImageWriter
@@ -104,6 +106,16 @@ class Sink:
         self._resumable = self._resumable or resumable
         return Position(self._frames, length, self.warnings)
 
+    def give_packets(self, path: Path) -> Position:
+        """End without a file: what was encoded is left at `path`, for `open_sink` to join with others."""
+        position = self.end_part(resumable=False)
+        self._writer.abandon()
+        with self._told():
+            shutil.move(journal_of(self._whole), path)
+        self._open = False
+        self._part.remove()
+        return position
+
     def close(self) -> None:
         """Finish the file and give it its name; raises OutputError, and leaves nothing, when that fails."""
         if not self._open:
@@ -162,12 +174,14 @@ def open_sink(
     preset: str = DEFAULT_PRESET,
     copy_streams: bool = True,
     begun: Position | None = None,
+    packets: Sequence[Path] = (),
 ) -> Sink:
     """Open OUTPUT for the frames of an input; its suffix picks the container, no suffix means a folder.
 
     `lossless`: pixels as they are given, in larger files. `quality`: constant rate factor on x264's scale.
     `copy_streams`: sound and everything else of the input goes along. `begun`: go on where an unfinished run
-    ended a part; without it what such a run left is removed.
+    ended a part; without it what such a run left is removed. `packets`: pictures that come first, as
+    `Sink.give_packets` of sinks for the same input and suffix left them.
     Raises OutputError when OUTPUT is the input, is there already without `overwrite`, or cannot be written;
     UsageError for a suffix that is not known.
     """
@@ -198,6 +212,8 @@ def open_sink(
                 source_info, container, lossless=lossless, quality=quality, preset=preset
             )
             keep = 0 if begun is None else begun.bytes
+            if packets:
+                keep = append_files(packets, journal_of(whole))
             writer = _video_writer(whole, container, source_info, encoding, copy_streams, keep)
     except (av.FFmpegError, ValueError, OSError) as error:
         if isinstance(error, OutputError | UsageError):

@@ -18,7 +18,7 @@ from av.video.stream import VideoStream
 from stream.encoders import FIELD_ENCODERS, Encoding
 from stream.fields import FieldMarker
 from stream.gif import Palette, to_palette
-from stream.journal import Journal, decoding_times
+from stream.journal import Journal, decoding_times, journal_of
 from stream.matroska import write_sample_aspect
 from stream.planes import to_video_frame
 from stream.remux import Copier, needs_free_tags
@@ -71,7 +71,7 @@ class VideoWriter:
         self._output.start_encoding()
         # The stream's own encoder only tells the container what comes: each part has one that ends with it.
         self._encoder: VideoCodecContext | None = None
-        self._journal = Journal(path.with_suffix(".packets"), keep)
+        self._journal = Journal(journal_of(path), keep)
         self._last: int | None = int(self._journal.timing().pts.max()) if keep else None
 
     @property
