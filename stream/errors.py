@@ -37,6 +37,10 @@ class OutputError(CleanplateError, OSError):
     exit_code = 4
 
 
+class BusyError(OutputError):
+    """Another run is writing this output now."""
+
+
 class EngineError(CleanplateError, RuntimeError):
     """An engine or weights that cannot be used on this machine."""
 

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import BinaryIO
 
-from stream.errors import OutputError
+from stream.errors import BusyError, OutputError
 
 if sys.platform != "win32":
     import fcntl
@@ -50,7 +50,7 @@ class Part:
             self._lock = None
 
     def _locked(self) -> BinaryIO:
-        busy = OutputError(
+        busy = BusyError(
             "another run is writing this output", where=str(self._output), hint="wait for it, or stop it"
         )
         for _ in range(3):

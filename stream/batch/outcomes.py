@@ -1,0 +1,99 @@
+"""What came of each clip, kept in the output folder, so that the same batch can go on where it was."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Literal
+
+from stream.batch import storage
+from stream.batch.plan import HOME, Clip
+from stream.job import job_identity
+from stream.options import to_config, to_job
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One clip's end. `identity`: what must be the same for the output to be still good; `size` its bytes.
+
+    `report`: that of the run, as JSON. `before` and `after`: JPEG pictures in base64, of the moment `at`
+    (seconds) when most was replaced. `pixels` of one frame. `attempts`: where and
+    when workers began with it in this batch.
+    """
+
+    name: str
+    input: str
+    output: str
+    state: Literal["done", "partial", "failed"]
+    identity: Mapping[str, str] = field(default_factory=dict)
+    size: int = -1
+    error: str = ""
+    hint: str = ""
+    report: Mapping[str, Any] | None = None
+    before: str = ""
+    after: str = ""
+    at: float = 0.0
+    seconds: float = 0.0
+    pixels: int = 0
+    segments: int = 1
+    attempts: tuple[str, ...] = ()
+
+
+def identity(clip: Clip) -> dict[str, str]:
+    """What must be the same for a clip not to be cleaned again; raises what its options and files give."""
+    found = job_identity(clip.input, clip.output, to_job(clip.options), to_config(clip.options))
+    if storage.local(clip.input) is None:
+        found["input's stamp"] = storage.stamp(clip.input)
+    return {key: str(value) for key, value in found.items()}
+
+
+def is_good(clip: Clip, outcome: Outcome | None) -> bool:
+    """Whether a clip was done before, by the same program, in the same way, and its output is still there."""
+    if outcome is None or outcome.state == "failed" or outcome.size < 0:
+        return False
+    return storage.size(clip.output) == outcome.size and identity(clip) == dict(outcome.identity)
+
+
+def place_of(folder: str, clip: Clip, kind: str = "clips", suffix: str = ".json") -> str:
+    """Where something about a clip is kept."""
+    digest = hashlib.sha256(clip.name.encode(errors="surrogateescape")).hexdigest()[:24]
+    return storage.beside(folder, f"{HOME}/{kind}/{digest}{suffix}")
+
+
+def load(folder: str, clip: Clip) -> Outcome | None:
+    """What came of a clip before; None when nothing did, or it cannot be read."""
+    try:
+        told = json.loads(storage.read(place_of(folder, clip)))
+        if told.pop("format") != FORMAT:
+            return None
+        known = {each.name for each in fields(Outcome)}
+        found = Outcome(**{key: value for key, value in told.items() if key in known})
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    return found if found.name == clip.name else None
+
+
+def save(folder: str, clip: Clip, outcome: Outcome) -> None:
+    """Keep what came of a clip; raises OutputError."""
+    told = {"format": FORMAT, **asdict(outcome)}
+    storage.write(place_of(folder, clip), json.dumps(told, ensure_ascii=False, indent=1).encode())
+
+
+def note_attempt(folder: str, clip: Clip, run: str, told: str) -> tuple[str, ...]:
+    """Write down that a worker begins with a clip, and return all that did in this batch (`run`)."""
+    lines = (*attempts(folder, clip, run), told)
+    storage.write(place_of(folder, clip, "attempts", ".txt"), "\n".join((run, *lines)).encode())
+    return lines
+
+
+def attempts(folder: str, clip: Clip, run: str) -> tuple[str, ...]:
+    """Where and when workers began with a clip in this batch."""
+    try:
+        lines = storage.read(place_of(folder, clip, "attempts", ".txt")).decode().splitlines()
+    except (OSError, UnicodeDecodeError):
+        return ()
+    return tuple(lines[1:]) if lines[:1] == [run] else ()
