@@ -61,11 +61,31 @@ def make_masks(folder: Path, frames: int) -> Path:
     """One PNG a frame, white where the block is."""
     folder.mkdir()
     for index in range(frames):
-        mask = np.zeros((HEIGHT, WIDTH), np.uint8)
-        rows, columns = block(index)
-        mask[rows.start - 3 : rows.stop + 3, columns.start - 3 : columns.stop + 3] = 255
-        cv2.imwrite(str(folder / f"{index:04}.png"), mask)
+        cv2.imwrite(str(folder / f"{index:04}.png"), mask_of(index))
     return folder
+
+
+def make_mask_video(path: Path, frames: int) -> Path:
+    """The same masks as a lossless video."""
+    with av.open(str(path), "w") as container:
+        video = container.add_stream("ffv1", rate=25)
+        assert isinstance(video, av.VideoStream)
+        video.width, video.height, video.pix_fmt = WIDTH, HEIGHT, "gray"
+        video.time_base = video.codec_context.time_base = Fraction(1, 1000)
+        for index in range(frames):
+            frame = av.VideoFrame.from_ndarray(mask_of(index), format="gray")
+            frame.pts, frame.time_base = 40 * index + (index % 3), Fraction(1, 1000)
+            container.mux(video.encode(frame))
+        container.mux(video.encode())
+    return path
+
+
+def mask_of(index: int) -> NDArray[np.uint8]:
+    """White where the block is, and three pixels around it."""
+    mask = np.zeros((HEIGHT, WIDTH), np.uint8)
+    rows, columns = block(index)
+    mask[rows.start - 3 : rows.stop + 3, columns.start - 3 : columns.stop + 3] = 255
+    return mask
 
 
 def cheap(**changes: object) -> stream.Config:

@@ -172,6 +172,7 @@ class _Run:
         self._client = client
         self._batch = batch
         self._standing = standing
+        self._segments: dict[str, int] = {}
         workers = client.scheduler_info(n_workers=-1)["workers"].values()
         self._offered = {name for each in workers for name in each.get("resources", {})}
 
@@ -193,6 +194,7 @@ class _Run:
                 self._ended(clip, work.failed(clip, _cause(error)), save=True)
             else:
                 self._standing.frames[clip.name] = looks[clip].frames
+                self._segments[clip.name] = len(looks[clip].segments)
         return looks
 
     def prepare(
@@ -272,7 +274,8 @@ class _Run:
         if any(each.name == clip.name for each in self._standing.outcomes):
             return False
         if save:
-            attempts = outcomes.attempts(self._batch.folder, clip, self._batch.run)
+            parts = work.parts_of(self._segments.get(clip.name, 1))
+            attempts = outcomes.attempts(self._batch.folder, clip, self._batch.run, parts)
             outcome = replace(outcome, attempts=attempts)
             with contextlib.suppress(CleanplateError):
                 outcomes.save(self._batch.folder, clip, outcome)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal
 
 from stream.batch import storage
@@ -22,7 +22,7 @@ class Outcome:
 
     `report`: that of the run, as JSON. `before` and `after`: JPEG pictures in base64, of the moment `at`
     (seconds) when most was replaced. `pixels` of one frame. `attempts`: where and
-    when workers began with it in this batch.
+    when workers began with it in this batch, for each segment; more than one is a retry.
     """
 
     name: str
@@ -40,7 +40,7 @@ class Outcome:
     seconds: float = 0.0
     pixels: int = 0
     segments: int = 1
-    attempts: tuple[str, ...] = ()
+    attempts: tuple[tuple[str, ...], ...] = ()
 
 
 def identity(clip: Clip) -> dict[str, str]:
@@ -72,6 +72,7 @@ def load(folder: str, clip: Clip) -> Outcome | None:
             return None
         known = {each.name for each in fields(Outcome)}
         found = Outcome(**{key: value for key, value in told.items() if key in known})
+        found = replace(found, attempts=tuple(tuple(each) for each in found.attempts))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
     return found if found.name == clip.name else None
@@ -83,17 +84,25 @@ def save(folder: str, clip: Clip, outcome: Outcome) -> None:
     storage.write(place_of(folder, clip), json.dumps(told, ensure_ascii=False, indent=1).encode())
 
 
-def note_attempt(folder: str, clip: Clip, run: str, told: str) -> tuple[str, ...]:
-    """Write down that a worker begins with a clip, and return all that did in this batch (`run`)."""
-    lines = (*attempts(folder, clip, run), told)
-    storage.write(place_of(folder, clip, "attempts", ".txt"), "\n".join((run, *lines)).encode())
-    return lines
+def note_attempt(folder: str, clip: Clip, run: str, told: str, part: str = "") -> None:
+    """Write down that a worker begins with a clip, or with a `part` of it, in this batch (`run`)."""
+    lines = (run, *_attempts(folder, clip, run, part), told)
+    storage.write(_attempts_of(folder, clip, part), "\n".join(lines).encode())
 
 
-def attempts(folder: str, clip: Clip, run: str) -> tuple[str, ...]:
-    """Where and when workers began with a clip in this batch."""
+def attempts(folder: str, clip: Clip, run: str, parts: Sequence[str]) -> tuple[tuple[str, ...], ...]:
+    """Where and when workers began with each part of a clip in this batch."""
+    found = (_attempts(folder, clip, run, part) for part in parts)
+    return tuple(each for each in found if each)
+
+
+def _attempts(folder: str, clip: Clip, run: str, part: str) -> tuple[str, ...]:
     try:
-        lines = storage.read(place_of(folder, clip, "attempts", ".txt")).decode().splitlines()
+        lines = storage.read(_attempts_of(folder, clip, part)).decode().splitlines()
     except (OSError, UnicodeDecodeError):
         return ()
     return tuple(lines[1:]) if lines[:1] == [run] else ()
+
+
+def _attempts_of(folder: str, clip: Clip, part: str) -> str:
+    return place_of(folder, clip, "attempts", f"{part and '-'}{part}.txt")

@@ -53,8 +53,7 @@ def needs_look(outcome: Outcome) -> int:
 
 def retries(outcome: Outcome) -> int:
     """How often a worker had to begin again because another one was lost."""
-    heads = Counter(each.partition(",")[0] if each.startswith("segment") else "" for each in outcome.attempts)
-    return sum(count - 1 for count in heads.values())
+    return sum(len(each) - 1 for each in outcome.attempts)
 
 
 def make_page(outcomes: Sequence[Outcome], folder: str, seconds: float) -> str:
@@ -87,13 +86,19 @@ def _article(outcome: Outcome, folder: str) -> str:
     report = outcome.report or {}
     warnings = [*report.get("warnings", ())]
     if retries(outcome):
-        warnings.append(f"a worker was lost; it was begun {len(outcome.attempts)} times")
+        count = retries(outcome)
+        warnings.append(f"a worker was lost, and another one began again ({count} {_times(count)})")
     if warnings:
         lines.append("<ul>" + "".join(f"<li>{html.escape(each)}</li>" for each in warnings) + "</ul>")
     lines.append(_tracks(report))
-    if retries(outcome):
-        lines.append("<p class='small'>" + "<br>".join(map(html.escape, outcome.attempts)) + "</p>")
+    again = [each for attempts in outcome.attempts if len(attempts) > 1 for each in attempts]
+    if again:
+        lines.append("<p class='small'>" + "<br>".join(map(html.escape, again)) + "</p>")
     return "".join(lines) + "</article>"
+
+
+def _times(count: int) -> str:
+    return "time" if count == 1 else "times"
 
 
 def _link(outcome: Outcome, folder: str) -> str:

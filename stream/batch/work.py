@@ -88,18 +88,17 @@ def prepare(clip: Clip, width: int, height: int) -> None:
 def clean_clip(clip: Clip, batch: Batch) -> Outcome:
     """Clean one clip, keep what came of it, and return it; errors of the clip are its outcome."""
 
-    def work(here: Path, job: Job, seen: _Thumbs) -> tuple[Report, int]:
+    def work(here: Path, job: Job, seen: _Thumbs) -> Report:
         path = storage.fetch(clip.input, here)
         output = _output(clip, here)
-        return _cleaned(clip, path, output, job, seen), 1
+        return _cleaned(clip, path, output, job, seen)
 
-    return _carried_out(clip, batch, work)
+    return _carried_out(clip, batch, [""], work)
 
 
 def clean_segment(clip: Clip, batch: Batch, segment: Segment) -> tuple[Done, _Moment | None]:
     """Clean one segment of a clip; its packets are kept in the output folder. Raises what the clip gives."""
-    told = f"segment {segment.number + 1}, {_whoami()}"
-    outcomes.note_attempt(batch.folder, clip, batch.run, told)
+    outcomes.note_attempt(batch.folder, clip, batch.run, _whoami(), str(segment.number))
     name = f"{clip.name} [{segment.number + 1}]"
     place = _packets(clip, batch, segment.number)
     with tempfile.TemporaryDirectory(prefix="cleanplate-") as folder:
@@ -131,7 +130,7 @@ def join_segments(
 ) -> Outcome:
     """Join the segments of a clip, keep what came of it, and return it."""
 
-    def work(here: Path, job: Job, seen: _Thumbs) -> tuple[Report, int]:
+    def work(here: Path, job: Job, seen: _Thumbs) -> Report:
         fetched = []
         for done, moment in parts:
             seen.offer(moment)
@@ -141,12 +140,17 @@ def join_segments(
         report = segments.join(path, output, job, to_config(clip.options), fetched, seconds)
         for done, _ in parts:
             storage.remove(_packets(clip, batch, done.segment.number))
-        return report, len(parts)
+        return report
 
-    return _carried_out(clip, batch, work)
+    return _carried_out(clip, batch, parts_of(len(parts)), work)
 
 
-def failed(clip: Clip, error: BaseException, attempts: tuple[str, ...] = ()) -> Outcome:
+def parts_of(segments: int) -> list[str]:
+    """Names of what is begun by itself for a clip of so many segments: the clip, and each segment."""
+    return ["", *(str(each) for each in range(segments))] if segments > 1 else [""]
+
+
+def failed(clip: Clip, error: BaseException, attempts: tuple[tuple[str, ...], ...] = ()) -> Outcome:
     """The outcome of a clip that could not be cleaned."""
     what, hint = f"unexpected {type(error).__name__}: {error}".splitlines()[0], ""
     known = isinstance(error, CleanplateError) or type(error).__name__ in ("ConfigError", "WeightsError")
@@ -205,11 +209,12 @@ def _jpeg(rgb: Image) -> str:
 
 
 def _carried_out(
-    clip: Clip, batch: Batch, work: Callable[[Path, Job, _Thumbs], tuple[Report, int]]
+    clip: Clip, batch: Batch, parts: Sequence[str], work: Callable[[Path, Job, _Thumbs], Report]
 ) -> Outcome:
-    """Do the work on one clip in a folder of its own and keep what came of it."""
+    """Do the work on one clip, made of `parts`, in a folder of its own and keep what came of it."""
     began = perf_counter()
-    attempts = outcomes.note_attempt(batch.folder, clip, batch.run, _whoami())
+    outcomes.note_attempt(batch.folder, clip, batch.run, _whoami())
+    attempts = outcomes.attempts(batch.folder, clip, batch.run, parts)
     seen = _Thumbs()
     try:
         earlier = outcomes.load(batch.folder, clip)
@@ -217,7 +222,7 @@ def _carried_out(
         with tempfile.TemporaryDirectory(prefix="cleanplate-") as folder:
             here = Path(folder)
             job = replace(_local(clip, here), overwrite=batch.overwrite or mine)
-            report, count = work(here, job, seen)
+            report = work(here, job, seen)
             if storage.local(clip.output) is None:
                 storage.store(_output(clip, here), clip.output)
         moment = seen.moment()
@@ -233,8 +238,8 @@ def _carried_out(
             after=moment.after if moment else "",
             at=moment.at if moment else 0.0,
             pixels=moment.pixels if moment else 0,
-            seconds=round(perf_counter() - began if count == 1 else report.seconds["wall"], 3),
-            segments=count,
+            seconds=round(report.seconds["wall"] if len(parts) > 1 else perf_counter() - began, 3),
+            segments=max(1, len(parts) - 1),
             attempts=attempts,
         )
     except Exception as error:
