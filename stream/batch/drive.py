@@ -124,7 +124,7 @@ def cluster(place: Place) -> Generator[Any, None, None]:
             threads_per_worker=1,
             processes=True,
             host="127.0.0.1",
-            dashboard_address=None,
+            dashboard_address="127.0.0.1:0",
             resources=_CPU,
             env=environment,
             local_directory=folder,

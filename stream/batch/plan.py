@@ -47,7 +47,8 @@ def find_clips(inputs: Sequence[str], folder: str, options: Options, glob: str =
     for two clips with one output.
     """
     found: list[Clip] = []
-    for place in inputs:
+    folder = storage.absolute(folder)
+    for place in map(storage.absolute, inputs):
         if place.lower().endswith(_MANIFESTS):
             found += _listed(place, folder, options)
             continue

@@ -21,6 +21,12 @@ def local(place: str) -> Path | None:
     return Path(unquote(parsed.path)) if parsed.scheme == "file" else None
 
 
+def absolute(place: str) -> str:
+    """A place by a name that means the same to every worker: absolute, or an address."""
+    path = local(place)
+    return place if path is None else str(path.absolute())
+
+
 def beside(folder: str, name: str) -> str:
     """The place of `name` (parts divided by /) in a folder."""
     path = local(folder)

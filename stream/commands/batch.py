@@ -57,18 +57,20 @@ def batch(
     from stream.batch.show import show_standing
     from stream.options import Options, to_config
 
+    output = storage.absolute(output)
+
     if split < 0:
         raise UsageError(f"--split wants minutes, got {split:g}")
     wished = Options(
         preset=preset,
         remove=tuple(remove or ()),
         keep=tuple(keep or ()),
-        references=references,
+        references=None if references is None else storage.absolute(references),
         look_ahead=look_ahead,
         engine=engine,
         lossless=lossless,
         deinterlace=deinterlace,
-        config=config,
+        config=None if config is None else storage.absolute(config),
         change=tuple(change or ()),
     )
     to_config(wished)
