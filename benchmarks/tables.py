@@ -189,6 +189,27 @@ def outside_table(data: Any) -> str:
     return f"{rows(head, body)}\n\n{data['clips']} clips of {data['frames']} frames."
 
 
+def batch_table(data: Any) -> str:
+    """One row a way of cleaning many clips, or one long one."""
+    head = ["how", "seconds", "clips a minute", "processor seconds", "peak MB", "whole", "beside"]
+    body = []
+    for run in data["runs"]:
+        known = ("how", "wall_s", "cpu_s", "peak_mb", "codes", "whole")
+        many = "whole" in run
+        body.append(
+            [
+                run["how"],
+                f"{run['wall_s']:.0f}",
+                f"{60 * data['clips'] / run['wall_s']:.1f}" if many else "-",
+                f"{run['cpu_s']:.0f}",
+                str(run["peak_mb"]),
+                f"{run['whole']} of {data['clips']}" if many else "-",
+                ", ".join(f"{key}: {value}" for key, value in run.items() if key not in known) or "-",
+            ]
+        )
+    return f"{rows(head, body)}\n\n{data['machine']}."
+
+
 def _kinds(data: Any) -> list[str]:
     return sorted({row["kind"] for row in data["scenes"]})
 
@@ -231,6 +252,7 @@ TABLES = {
     "containers": (containers_table, "benchmarks/containers.json", "docs/formats.md"),
     "said": (said_table, "benchmarks/containers.json", "docs/formats.md"),
     "outside": (outside_table, "benchmarks/outside.json", "docs/formats.md"),
+    "batch": (batch_table, "benchmarks/batch.json", "docs/batch.md"),
     "clips": (clips_table, "benchmarks/clips.json", "docs/performance.md"),
 }
 

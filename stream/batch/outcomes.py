@@ -18,17 +18,18 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class Outcome:
-    """One clip's end. `identity`: what must be the same for the output to be still good; `size` its bytes.
+    """One clip's end; `begun` says that it had none, and that what bears the output's name is ours.
 
-    `report`: that of the run, as JSON. `before` and `after`: JPEG pictures in base64, of the moment `at`
-    (seconds) when most was replaced. `pixels` of one frame. `attempts`: where and
-    when workers began with it in this batch, for each segment; more than one is a retry.
+    `identity`: what must be the same for the output to be still good; `size` its bytes. `report`: that of the
+    run, as JSON. `before` and `after`: JPEG pictures in base64, of the moment `at` (seconds) when most was
+    replaced. `pixels` of one frame. `attempts`: where and when workers began with it in this batch, for each
+    segment; more than one is a retry.
     """
 
     name: str
     input: str
     output: str
-    state: Literal["done", "partial", "failed"]
+    state: Literal["begun", "done", "partial", "failed"]
     identity: Mapping[str, str] = field(default_factory=dict)
     size: int = -1
     error: str = ""
@@ -53,9 +54,15 @@ def identity(clip: Clip) -> dict[str, str]:
 
 def is_good(clip: Clip, outcome: Outcome | None) -> bool:
     """Whether a clip was done before, by the same program, in the same way, and its output is still there."""
-    if outcome is None or outcome.state == "failed" or outcome.size < 0:
+    if outcome is None or outcome.state not in ("done", "partial"):
         return False
     return storage.size(clip.output) == outcome.size and identity(clip) == dict(outcome.identity)
+
+
+def is_ours(clip: Clip, outcome: Outcome | None) -> bool:
+    """Whether what bears the output's name was made for this clip by an earlier batch, or nothing does."""
+    there = storage.size(clip.output)
+    return there < 0 or (outcome is not None and (outcome.state == "begun" or outcome.size == there))
 
 
 def place_of(folder: str, clip: Clip, kind: str = "clips", suffix: str = ".json") -> str:

@@ -76,7 +76,9 @@ def make_page(outcomes: Sequence[Outcome], folder: str, seconds: float) -> str:
 def _article(outcome: Outcome, folder: str) -> str:
     level = needs_look(outcome)
     kind = {3: "failed", 0: ""}.get(level, "look")
-    state = {"done": "done", "partial": "done in part", "failed": "failed"}[outcome.state]
+    state = {"done": "done", "partial": "done in part", "failed": "failed", "begun": "not finished"}[
+        outcome.state
+    ]
     lines = [f"<article class='{kind}'><h2>{_link(outcome, folder)}</h2>"]
     lines.append(f"<div><span class='state'>{state}</span>{_facts(outcome)}</div>")
     if outcome.error:

@@ -217,8 +217,10 @@ def _carried_out(
     attempts = outcomes.attempts(batch.folder, clip, batch.run, parts)
     seen = _Thumbs()
     try:
-        earlier = outcomes.load(batch.folder, clip)
-        mine = earlier is not None and earlier.size == storage.size(clip.output)
+        mine = outcomes.is_ours(clip, outcomes.load(batch.folder, clip))
+        if mine:
+            # a worker may die between giving an output its name and writing down that it did
+            outcomes.save(batch.folder, clip, Outcome(clip.name, clip.input, clip.output, "begun"))
         with tempfile.TemporaryDirectory(prefix="cleanplate-") as folder:
             here = Path(folder)
             job = replace(_local(clip, here), overwrite=batch.overwrite or mine)

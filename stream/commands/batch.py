@@ -78,7 +78,7 @@ def batch(
     clips = plan.find_clips(inputs, output, wished, glob)
     earlier = {clip: outcomes.load(output, clip) for clip in clips}
     if only_failed:
-        todo = [clip for clip, was in earlier.items() if was is not None and was.state == "failed"]
+        todo = [clip for clip, was in earlier.items() if was is not None and was.state in ("begun", "failed")]
     else:
         todo = [clip for clip, was in earlier.items() if not _good(clip, was)]
     if dry_run:
