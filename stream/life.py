@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from stream import geometry, paths, regions
 from stream.regions import Affine, Box, Soft
 from stream.types import Instance, Mask, Track
+from stream.whole import whole_box
 
 _HOLD_SECONDS = 0.08
 _MOST_HOLD = 0.66
@@ -30,7 +31,8 @@ _WIDE = 0.45
 _EDGE = 0.01
 _STIR_SECONDS = 0.3
 _WAY_SECONDS = 1.0
-_DOUBT_SECONDS = 0.25
+_DOUBT_SECONDS = 1.5
+_FADE_SECONDS = 1.0
 _GROW_SECONDS = 0.2
 _SHRINK_SECONDS = 2.0
 _LASTING_SECONDS = 4.0
@@ -65,7 +67,8 @@ class Scene:
 class Life:
     """All that is remembered of a thing.
 
-    `box` is where it was last seen or is thought to be, `even` the same without the detector's trembling;
+    `box` is where it was last seen or is thought to be, `even` the same without the detector's trembling,
+    `whole` the same with what is hidden, and `cut` whether something is;
     `size` its width and height when it is not hidden; `velocity` is against the background, pixels per
     second; `soft` the mask with its memory; `seen` the time of the last sighting; `split_since` the time
     from which a second piece of it has been seen, NaN if none; `stir` the speed of a large thing's texture in
@@ -78,6 +81,7 @@ class Life:
     score: float
     box: Box
     even: Box
+    whole: Box
     size: tuple[float, float]
     velocity: tuple[float, float]
     soft: Soft
@@ -95,6 +99,7 @@ class Life:
     subject: float = 0.0
     speed: float = 0.0
     missed: bool = False
+    cut: bool = False
     occluded: bool = False
     split_since: float = math.nan
     stir: float = math.nan
@@ -115,6 +120,7 @@ def begin(id: int, seen: Instance, colour: NDArray[np.float32], scene: Scene, *,
         score=seen.score,
         box=seen.box,
         even=seen.box,
+        whole=seen.box,
         size=(seen.box[2] - seen.box[0], seen.box[3] - seen.box[1]),
         velocity=(0.0, 0.0),
         soft=seen.mask.view(np.uint8) * np.uint8(255),
@@ -135,7 +141,7 @@ def predict(life: Life, homography: NDArray[np.float64], scene: Scene) -> Life:
     still = np.array_equal(homography, np.eye(3))
     unseen = scene.time - life.seen
     # A thing that was lost sight of is not thought to rush on for ever.
-    fade = math.exp(-max(0.0, unseen - 0.3) / 0.5)
+    fade = math.exp(-max(0.0, unseen - 0.3) / _FADE_SECONDS)
     shift = np.array(life.velocity) * scene.step * fade
     if still:
         affine = np.array([[1.0, 0.0, shift[0]], [0.0, 1.0, shift[1]]])
@@ -152,10 +158,13 @@ def shifted(life: Life, affine: Affine, scene: Scene) -> Life:
     full = np.vstack([affine, [0.0, 0.0, 1.0]])
     small = scene.to_working @ full @ np.linalg.inv(scene.to_working)
     soft = regions.move_soft(small[:2], life.soft)
+    grown = math.sqrt(abs(np.linalg.det(affine[:, :2])))
     return replace(
         life,
         box=regions.move_box(affine, life.box),
         even=regions.move_box(affine, life.even),
+        whole=regions.move_box(affine, life.whole),
+        size=(life.size[0] * grown, life.size[1] * grown),
         soft=soft,
         mask=life.mask if soft is life.soft else soft >= _SOLID,
     )
@@ -177,7 +186,9 @@ def observe(
     was there a moment ago, so that a leg missed in one frame stays; a new part appears at once.
     """
     gain = 1 - math.exp(-scene.step / _VELOCITY_SECONDS)
-    error = _centre(seen.box) - _centre(predicted.box)
+    size_now = _grown(predicted.size, seen.box, scene.step)
+    whole, cut = whole_box(predicted.whole, size_now, seen.box, scene.width, scene.height)
+    error = _centre(whole) - _centre(predicted.whole)
     velocity = np.array(before.velocity) + gain * error / scene.step
     if before.hits == 1:
         velocity = np.array(before.velocity) + 0.5 * error / scene.step
@@ -212,7 +223,9 @@ def observe(
         score=predicted.score + 0.3 * (seen.score - predicted.score),
         box=seen.box,
         even=cast(Box, even),
-        size=_grown(predicted.size, seen.box, scene.step),
+        whole=whole,
+        size=size_now,
+        cut=cut,
         velocity=(float(velocity[0]), float(velocity[1])),
         soft=soft,
         mask=mask,
@@ -234,10 +247,10 @@ def shared(predicted: Life, part: Instance, scene: Scene) -> Life:
     )
 
 
-def slowed(life: Life, scene: Scene) -> Life:
-    """The thing with less trust in its velocity, for frames in which its place is only half known."""
+def going_on(life: Life, before: Life, scene: Scene) -> Life:
+    """The thing with nearly its velocity of `before`, for frames in which its place is only half known."""
     keep = math.exp(-scene.step / _DOUBT_SECONDS)
-    return replace(life, velocity=(life.velocity[0] * keep, life.velocity[1] * keep))
+    return replace(life, velocity=(before.velocity[0] * keep, before.velocity[1] * keep))
 
 
 def _grown(size: tuple[float, float], box: Box, step: float) -> tuple[float, float]:

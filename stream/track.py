@@ -27,6 +27,7 @@ _LOST_SECONDS = 2.5
 _KNOWN_HITS = 5
 _ALIKE = 0.35
 _SAME_COLOUR = 0.12
+_UNDER_WAY = 1.0
 
 
 @dataclass(frozen=True)
@@ -158,10 +159,24 @@ def _carried(
 ) -> Life:
     """The thing in a frame nobody looked at: by its own motion if that can be measured."""
     affine = None if predicted.occluded else life.own_motion(previous, grey, old, scene)
-    if affine is None:
+    if affine is None or _left_behind(old, predicted, affine, scene):
         return predicted
     moved = life.shifted(old, affine, scene)
-    return replace(predicted, box=moved.box, even=moved.even, soft=moved.soft, mask=moved.mask)
+    return replace(
+        predicted, box=moved.box, even=moved.even, whole=moved.whole, soft=moved.soft, mask=moved.mask
+    )
+
+
+def _left_behind(old: Life, predicted: Life, affine: regions.Affine, scene: Scene) -> bool:
+    """Whether what is at the thing's place rests, while the thing was on its way: that hides it."""
+    own = np.array(old.velocity) * scene.step
+    length = float(np.hypot(*own))
+    found = own + _middle(regions.move_box(affine, old.box)) - _middle(predicted.box)
+    return length > _UNDER_WAY and float(own @ found) < 0.5 * length * length
+
+
+def _middle(box: regions.Box) -> NDArray[np.float64]:
+    return np.array([(box[0] + box[2]) / 2, (box[1] + box[3]) / 2])
 
 
 def _observe_all(
@@ -182,6 +197,7 @@ def _observe_all(
     known = Shapes(
         tuple(each.label for each in predicted),
         association.as_boxes([each.box for each in predicted]),
+        association.as_boxes([each.whole for each in predicted]),
         regions.stack_small([each.soft for each in predicted], scene.working),
         np.array([each.colour for each in predicted], np.float32).reshape(-1, 6),
     )
@@ -201,9 +217,9 @@ def _observe_all(
             since = scene.time if math.isnan(old.split_since) else old.split_since
             in_two = row in joined or row in parted
             corrected = replace(corrected, split_since=since if in_two else math.nan)
-            lives.append(life.slowed(corrected, scene) if row in sharing else corrected)
+            lives.append(life.going_on(corrected, old, scene) if row in sharing else corrected)
         elif row in extra:
-            lives.append(life.slowed(life.shared(new, extra[row], scene), scene))
+            lives.append(life.going_on(life.shared(new, extra[row], scene), old, scene))
         else:
             lives.append(replace(new, missed=True))
     shown = list(matched.values())
@@ -241,13 +257,15 @@ def _match(
 ) -> dict[int, int]:
     """{track row: sighting column}; the user's ids are final, all else is matched by likeness."""
     unseen = np.array([scene.time - each.seen for each in predicted])
-    score = association.similarity(known, things, unseen)
+    hidden = np.array([each.missed or each.cut for each in predicted], bool)
+    score = association.similarity(known, things, unseen, hidden)
     owners = np.array([each.identity for each in predicted], np.int64)
     marked = np.array([each.identity for each in seen], np.int64)
     score[(owners > 0)[:, None] | (marked > 0)[None, :]] = 0
     sure = np.array([each.score >= config.start for each in seen], bool)
     recent = unseen <= _RECENT_SECONDS
-    matched = association.assign(score, sure, recent) if len(predicted) and len(seen) else {}
+    believed = np.array([each.confirmed for each in predicted], bool)
+    matched = association.assign(score, sure, recent, believed) if len(predicted) and len(seen) else {}
     for row, column in zip(
         *np.nonzero((owners[:, None] == marked[None]) & (owners > 0)[:, None]), strict=True
     ):
@@ -268,7 +286,7 @@ def _shapes(
     picture = np.asarray(cv2.resize(frame.rgb, (columns, rows), interpolation=cv2.INTER_LINEAR), np.float32)
     picture *= np.float32(1 / 255)
     colours = association.colours(picture, small, array, scene.height)
-    return Shapes(tuple(labels), array, small, colours)
+    return Shapes(tuple(labels), array, array, small, colours)
 
 
 def _hidden(
