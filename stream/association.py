@@ -33,6 +33,9 @@ _LEAST = 0.2
 _LEAST_UNSURE = 0.35
 _LEAST_UNLIKE = 0.6
 _PART = 0.6
+_MASK = 0.4
+_COLOUR = 0.2
+_COLOUR_STEP = 0.12
 
 
 @dataclass(frozen=True)
@@ -82,8 +85,8 @@ def similarity(
         part = np.where(hidden[:, None], _inside(seen.boxes, tracks.whole), 0)
         by_box, alike = np.maximum(by_box, _PART * part), np.maximum(alike, part)
     difference = np.abs(tracks.colours[:, None] - seen.colours[None]).mean(2)
-    colour = np.where(np.isnan(difference), 0.5, np.exp(-difference / 0.12))
-    score = 0.4 * by_mask + 0.2 * by_box + 0.2 * near * alike + 0.2 * colour * (near > 0)
+    colour = np.where(np.isnan(difference), 0.5, np.exp(-difference / _COLOUR_STEP))
+    score = _MASK * by_mask + 0.2 * by_box + 0.2 * near * alike + _COLOUR * colour * (near > 0)
     touching = (by_mask > 0.02) | (by_box > 0.05) | (near > 0.3)
     penalty = np.array(
         [[0.0 if a == b else 0.05 if related(a, b) else 0.25 for b in seen.labels] for a in tracks.labels]

@@ -35,6 +35,10 @@ _DOUBT_SECONDS = 1.5
 _FADE_SECONDS = 1.0
 _GROW_SECONDS = 0.2
 _SHRINK_SECONDS = 2.0
+_BULGE_SECONDS = 1.0
+_BULGE = 1.3
+_BORDER = 2.0
+_KNOWN_HITS = 8
 _LASTING_SECONDS = 4.0
 _FLOW = {"winSize": (15, 15), "maxLevel": 2, "criteria": (3, 20, 0.03)}
 
@@ -186,7 +190,8 @@ def observe(
     was there a moment ago, so that a leg missed in one frame stays; a new part appears at once.
     """
     gain = 1 - math.exp(-scene.step / _VELOCITY_SECONDS)
-    size_now = _grown(predicted.size, seen.box, scene.step)
+    known = predicted.hits >= _KNOWN_HITS
+    size_now = _grown(predicted.size, seen.box, scene, known=known)
     whole, cut = whole_box(predicted.whole, size_now, seen.box, scene.width, scene.height)
     error = _centre(whole) - _centre(predicted.whole)
     velocity = np.array(before.velocity) + gain * error / scene.step
@@ -211,8 +216,8 @@ def observe(
     if scene.time - before.seen > 2.5 * scene.step:
         near = 1.0
     even = tuple(a + near * (b - a) for a, b in zip(predicted.even, seen.box, strict=True))
-    known = np.isnan(predicted.colour)
-    blended = predicted.colour + 0.1 * (
+    colourless = np.isnan(predicted.colour)
+    blended = predicted.colour + (0.1 if agreement > 0.5 else 0.02) * (
         np.where(np.isnan(colour), predicted.colour, colour) - predicted.colour
     )
     hits = predicted.hits + 1
@@ -229,7 +234,7 @@ def observe(
         velocity=(float(velocity[0]), float(velocity[1])),
         soft=soft,
         mask=mask,
-        colour=np.where(known, colour, blended),
+        colour=np.where(colourless, colour, blended),
         last=scene.index,
         seen=scene.time,
         hits=hits,
@@ -253,13 +258,18 @@ def going_on(life: Life, before: Life, scene: Scene) -> Life:
     return replace(life, velocity=(before.velocity[0] * keep, before.velocity[1] * keep))
 
 
-def _grown(size: tuple[float, float], box: Box, step: float) -> tuple[float, float]:
-    """Width and height that follow a growing box soon and a shrinking one slowly: it may be half hidden."""
-    now = box[2] - box[0], box[3] - box[1]
+def _grown(size: tuple[float, float], box: Box, scene: Scene, *, known: bool) -> tuple[float, float]:
+    """Width and height that follow a growing box soon and a shrinking one slowly: it may be half hidden.
+
+    What is `known` by now and is seen much larger at once is probably seen with something else.
+    """
     out = []
-    for old, new in zip(size, now, strict=True):
-        seconds = _GROW_SECONDS if new > old else _SHRINK_SECONDS
-        out.append(old + (1 - math.exp(-step / seconds)) * (new - old))
+    for old, low, high, limit in zip(size, box[:2], box[2:], (scene.width, scene.height), strict=True):
+        new = high - low
+        entering = low <= _BORDER or high >= limit - _BORDER
+        bulging = known and not entering and new > _BULGE * old
+        seconds = _BULGE_SECONDS if bulging else _GROW_SECONDS if new > old else _SHRINK_SECONDS
+        out.append(old + (1 - math.exp(-scene.step / seconds)) * (new - old))
     return out[0], out[1]
 
 

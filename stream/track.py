@@ -211,8 +211,10 @@ def _observe_all(
             column = matched[row]
             union = area_known[row] + area_seen[column] - common[row, column]
             agreement = float(common[row, column] / max(union, 1e-9))
+            # A mask that two share shows the colours of both.
+            colour = np.full_like(new.colour, np.nan) if row in sharing else things.colours[column]
             corrected = life.observe(
-                old, new, seen[column], things.colours[column], agreement, scene, confirm=config.confirm
+                old, new, seen[column], colour, agreement, scene, confirm=config.confirm
             )
             since = scene.time if math.isnan(old.split_since) else old.split_since
             in_two = row in joined or row in parted
