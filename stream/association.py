@@ -33,9 +33,9 @@ _LEAST = 0.2
 _LEAST_UNSURE = 0.35
 _LEAST_UNLIKE = 0.6
 _PART = 0.6
-_MASK = 0.4
-_COLOUR = 0.2
-_COLOUR_STEP = 0.12
+_MASK = 0.3
+_COLOUR = 0.3
+_COLOUR_STEP = 0.08
 
 
 @dataclass(frozen=True)

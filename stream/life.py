@@ -32,6 +32,7 @@ _EDGE = 0.01
 _STIR_SECONDS = 0.3
 _WAY_SECONDS = 1.0
 _DOUBT_SECONDS = 1.5
+_CRUISE_SECONDS = 0.5
 _FADE_SECONDS = 1.0
 _GROW_SECONDS = 0.2
 _SHRINK_SECONDS = 2.0
@@ -74,7 +75,7 @@ class Life:
     `box` is where it was last seen or is thought to be, `even` the same without the detector's trembling,
     `whole` the same with what is hidden, and `cut` whether something is;
     `size` its width and height when it is not hidden; `velocity` is against the background, pixels per
-    second; `soft` the mask with its memory; `seen` the time of the last sighting; `split_since` the time
+    second, and `cruise` the same over a longer time, for when it is not seen; `soft` the mask with its memory; `seen` the time of the last sighting; `split_since` the time
     from which a second piece of it has been seen, NaN if none; `stir` the speed of a large thing's texture in
     the picture, widths per second, and `way` how far it went against the background lately, pixels.
     """
@@ -107,6 +108,7 @@ class Life:
     occluded: bool = False
     split_since: float = math.nan
     stir: float = math.nan
+    cruise: tuple[float, float] = (0.0, 0.0)
     way: tuple[float, float] = (0.0, 0.0)
 
     @property
@@ -146,7 +148,7 @@ def predict(life: Life, homography: NDArray[np.float64], scene: Scene) -> Life:
     unseen = scene.time - life.seen
     # A thing that was lost sight of is not thought to rush on for ever.
     fade = math.exp(-max(0.0, unseen - 0.3) / _FADE_SECONDS)
-    shift = np.array(life.velocity) * scene.step * fade
+    shift = np.array(life.cruise if life.missed else life.velocity) * scene.step * fade
     if still:
         affine = np.array([[1.0, 0.0, shift[0]], [0.0, 1.0, shift[1]]])
     else:
@@ -197,6 +199,8 @@ def observe(
     velocity = np.array(before.velocity) + gain * error / scene.step
     if before.hits == 1:
         velocity = np.array(before.velocity) + 0.5 * error / scene.step
+    lately = 1 - math.exp(-scene.step / min(_CRUISE_SECONDS, max(scene.time - before.born, scene.step)))
+    cruise = np.array(before.cruise) + lately * (velocity - before.cruise)
     hold = min(_MOST_HOLD, math.exp(-scene.step / _HOLD_SECONDS)) if agreement > 0.5 else 0.0
     if seen.identity:
         hold = 0.0
@@ -232,6 +236,7 @@ def observe(
         size=size_now,
         cut=cut,
         velocity=(float(velocity[0]), float(velocity[1])),
+        cruise=(float(cruise[0]), float(cruise[1])),
         soft=soft,
         mask=mask,
         colour=np.where(colourless, colour, blended),
@@ -255,7 +260,8 @@ def shared(predicted: Life, part: Instance, scene: Scene) -> Life:
 def going_on(life: Life, before: Life, scene: Scene) -> Life:
     """The thing with nearly its velocity of `before`, for frames in which its place is only half known."""
     keep = math.exp(-scene.step / _DOUBT_SECONDS)
-    return replace(life, velocity=(before.velocity[0] * keep, before.velocity[1] * keep))
+    velocity = before.velocity[0] * keep, before.velocity[1] * keep
+    return replace(life, velocity=velocity, cruise=before.cruise)
 
 
 def _grown(size: tuple[float, float], box: Box, scene: Scene, *, known: bool) -> tuple[float, float]:

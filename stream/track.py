@@ -169,7 +169,7 @@ def _carried(
 
 def _left_behind(old: Life, predicted: Life, affine: regions.Affine, scene: Scene) -> bool:
     """Whether what is at the thing's place rests, while the thing was on its way: that hides it."""
-    own = np.array(old.velocity) * scene.step
+    own = np.array(old.cruise if old.missed else old.velocity) * scene.step
     length = float(np.hypot(*own))
     found = own + _middle(regions.move_box(affine, old.box)) - _middle(predicted.box)
     return length > _UNDER_WAY and float(own @ found) < 0.5 * length * length
