@@ -33,7 +33,13 @@ class Noise:
 
 
 NOISE = Noise(
-    recall=0.9, gap_frames=4.0, tremble=0.02, wrong_label=0.02, pieces=0.05, merged=0.2, false_per_frame=0.05
+    recall=0.72,
+    gap_frames=4.9,
+    tremble=0.015,
+    wrong_label=0.011,
+    pieces=0.02,
+    merged=0.5,
+    false_per_frame=0.34,
 )
 """As measured on the network (see `noise` in tracks.json)."""
 

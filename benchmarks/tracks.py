@@ -14,6 +14,7 @@ without the things.
     switches   CLEAR MOT (Bernardin and Stiefelhagen 2008): a thing's track is another than before
     flips      changes of the verdict between frames of a track, as the fill gets to know it with no look-ahead
                and with that of the preset, per minute of all tracks; `undone` without a track's first decision
+    late       seconds that the fill does not yet know of a track that it goes
     blinks     changes between gone and there of a thing, per minute; misses and switches count here
     right      share of a thing's frames in which at least half of it is gone, or at most a fifth, as `wanted`
     judged     things that are right in nine of ten frames at least
@@ -89,15 +90,11 @@ class Followed:
             blocked |= each.mask
         moved, self.motion = motion.step(self.motion, frame, blocked)
         tracks, self.tracks = track.step(self.tracks, seen, moved, frame, self.config.track)
-        verdicts, self.judge = judge.step(
-            self.judge, tracks, stuff, self.relation, self.config.judge, frame
-        )
+        verdicts, self.judge = judge.step(self.judge, tracks, stuff, self.relation, self.config.judge, frame)
         masks = [each.instance.mask for each in tracks]
         cover = dict(zip((each.id for each in tracks), _cover(masks, truth.masks), strict=True))
         of_scenery = frozenset(
-            each.id
-            for each, share in zip(tracks, _cover([ignore], masks)[0], strict=True)
-            if share >= 0.5
+            each.id for each, share in zip(tracks, _cover([ignore], masks)[0], strict=True) if share >= 0.5
         )
         self.moments.append(Moment(truth, tracks, verdicts, cover, of_scenery))
 
@@ -259,11 +256,13 @@ def decided(walk: Walk, moments: Sequence[Moment], ahead: int) -> dict[str, Any]
         for number, each in enumerate(walk.things):
             if moment.truth.counts[number]:
                 states[number].append(bool(gone[number] >= (0.5 if each.wanted == "remove" else 0.2)))
-    flips, undone = 0, 0
+    flips, undone, late = 0, 0, []
     for actions in history.values():
         changes = sum(a != b for a, b in zip(actions, actions[1:], strict=False))
         flips += changes
         undone += changes - (changes > 0 and actions[0] == "keep")
+        if "remove" in actions:
+            late.append(actions.index("remove") / RATE)
     blinks = sum(a != b for state in states for a, b in zip(state, state[1:], strict=False))
     right = [
         float(np.mean([gone == (each.wanted == "remove") for gone in state])) if state else 1.0
@@ -272,6 +271,7 @@ def decided(walk: Walk, moments: Sequence[Moment], ahead: int) -> dict[str, Any]
     return {
         "flips": flips,
         "undone": undone,
+        "late": late,
         "track_frames": sum(map(len, history.values())),
         "blinks": blinks,
         "thing_frames": sum(map(len, states)),
@@ -375,6 +375,7 @@ def summed(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
         out[f"ahead {ahead} s"] = {
             "flips": round(sum(one["flips"] for one in each) / minutes, 2),
             "undone": round(sum(one["undone"] for one in each) / minutes, 2),
+            "late": round(float(np.mean([s for one in each for s in one["late"]] or [0])), 2),
             "blinks": round(sum(one["blinks"] for one in each) / seen, 2),
             "right": round(float(np.mean(right)), 3),
             "judged": f"{sum(share >= 0.9 for share in right)} of {len(right)}",
@@ -437,7 +438,7 @@ def line(told: dict[str, Any]) -> str:
     for key, each in told.items():
         if isinstance(each, dict):
             parts.append(
-                f"| {key[6:]:>3}: flips {each['flips']:5.2f} undone {each['undone']:5.2f} "
+                f"| {key[6:]:>3}: flips {each['flips']:5.2f} undone {each['undone']:5.2f} late {each['late']:.2f} "
                 f"blinks {each['blinks']:5.2f} right {each['right']:.3f} {each['judged']}"
             )
     return " ".join(parts)

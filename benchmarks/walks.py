@@ -107,9 +107,7 @@ class Walk:
         for mask in reversed(whole):
             seen.append(mask & ~hidden)
             hidden = hidden | mask
-        return Shot(
-            _levels(picture + grain), _levels(clean + grain), tuple(whole), tuple(reversed(seen))
-        )
+        return Shot(_levels(picture + grain), _levels(clean + grain), tuple(whole), tuple(reversed(seen)))
 
 
 def _levels(picture: Plane) -> Image:

@@ -33,9 +33,10 @@ _LEAST = 0.2
 _LEAST_UNSURE = 0.35
 _LEAST_UNLIKE = 0.6
 _PART = 0.6
-_MASK = 0.3
-_COLOUR = 0.3
+_WEIGHTS = (0.3, 0.2, 0.2, 0.3)
+_WEIGHTS_CROWDED = (0.2, 0.1, 0.2, 0.5)
 _COLOUR_STEP = 0.08
+_CROWDED = 0.3
 
 
 @dataclass(frozen=True)
@@ -64,12 +65,16 @@ def overlaps(first: NDArray[np.float32], second: NDArray[np.float32]) -> tuple[F
 
 
 def similarity(
-    tracks: Shapes, seen: Shapes, unseen_seconds: Floats, hidden: NDArray[np.bool_] | None = None
+    tracks: Shapes,
+    seen: Shapes,
+    unseen_seconds: Floats,
+    hidden: NDArray[np.bool_],
+    crowded: NDArray[np.bool_],
 ) -> Floats:
     """How well each of N tracks' predicted places agrees with each of M sightings: (N, M) in [0, 1].
 
-    A track unseen for long is looked for farther around and judged more by its colours. Of one that was
-    `hidden` (N,), at least in part, a part may be what is seen now.
+    A track unseen for long is looked for farther around. Of one that was `hidden` (N,), at least in part, a
+    part may be what is seen now. Where tracks are `crowded` (N,) their places tell little, so colours decide.
     """
     common, area_tracks, area_seen = overlaps(tracks.small, seen.small)
     by_mask = common / (area_tracks[:, None] + area_seen[None, :] - common + 1e-9)
@@ -81,12 +86,14 @@ def similarity(
     near = np.clip(1 - apart / (reach * (1 + 1.5 * unseen_seconds[:, None])), 0, 1)
     tall = np.log(size[0][:, None, 1] / size[1][None, :, 1])
     alike = np.exp(-np.abs(tall))
-    if hidden is not None and hidden.any():
+    if hidden.any():
         part = np.where(hidden[:, None], _inside(seen.boxes, tracks.whole), 0)
         by_box, alike = np.maximum(by_box, _PART * part), np.maximum(alike, part)
     difference = np.abs(tracks.colours[:, None] - seen.colours[None]).mean(2)
     colour = np.where(np.isnan(difference), 0.5, np.exp(-difference / _COLOUR_STEP))
-    score = _MASK * by_mask + 0.2 * by_box + 0.2 * near * alike + _COLOUR * colour * (near > 0)
+    weight = np.where(crowded[:, None, None], _WEIGHTS_CROWDED, _WEIGHTS)  # (N, 1, 4)
+    parts = np.stack([by_mask, by_box, near * alike, colour * (near > 0)], axis=2)
+    score = (weight * parts).sum(2)
     touching = (by_mask > 0.02) | (by_box > 0.05) | (near > 0.3)
     penalty = np.array(
         [[0.0 if a == b else 0.05 if related(a, b) else 0.25 for b in seen.labels] for a in tracks.labels]
@@ -94,6 +101,13 @@ def similarity(
     kin = penalty < 0.2
     score = np.where(touching, score - penalty, 0.0)
     return cast(Floats, np.where(kin | (score + penalty > _LEAST_UNLIKE), score, 0.0))
+
+
+def crowded(boxes: Floats, present: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Which of the things with these (N, 4) boxes has one of the `present` (N,) others over or behind it."""
+    inside = np.maximum(_inside(boxes, boxes), _inside(boxes, boxes).T)
+    np.fill_diagonal(inside, 0)
+    return np.asarray((inside[:, present] > _CROWDED).any(1), bool)
 
 
 def _inside(boxes: Floats, around: Floats) -> Floats:

@@ -237,7 +237,9 @@ def _legend(explained: Explained, height: int) -> Image:
         cv2.rectangle(panel, (18, y - 10), (30, y + 2), overlay.COLOURS[action], -1)
         overlay.text(panel, said, (40, y), overlay.FAINT, 0.45)
     if any(not math.isnan(verdict.relation) for verdict in explained.verdicts):
-        said = f"bar: how well it fits what is around; under {explained.threshold:.2f} (the line) it is foreign"
+        said = (
+            f"bar: how well it fits what is around; under {explained.threshold:.2f} (the line) it is foreign"
+        )
         for line in overlay.wrapped(said + ". Grey where something else decided.", _PANEL - 60, 0.45):
             y += 18
             overlay.text(panel, line, (40, y), overlay.FAINT, 0.45)

@@ -18,6 +18,8 @@ from stream.whole import whole_box
 
 _HOLD_SECONDS = 0.08
 _MOST_HOLD = 0.66
+_PART = 0.8
+_PART_SECONDS = 0.5
 _SOLID = 77
 _VELOCITY_SECONDS = 0.15
 _BOX_SECONDS = 0.1
@@ -182,14 +184,16 @@ def observe(
     seen: Instance,
     colour: NDArray[np.float32],
     agreement: float,
+    part: float,
     scene: Scene,
     *,
     confirm: int,
 ) -> Life:
     """Correct the prediction with a sighting.
 
-    `agreement`: overlap of the predicted and the seen mask in [0, 1]. Where both agree the mask keeps what
-    was there a moment ago, so that a leg missed in one frame stays; a new part appears at once.
+    `agreement`: overlap of the predicted and the seen mask in [0, 1]; `part`: share of the seen mask inside the
+    predicted one. Where both agree the mask keeps what was there a moment ago, so that a leg missed in one
+    frame stays; a new part appears at once. Where only a part is seen the rest is kept for longer.
     """
     gain = 1 - math.exp(-scene.step / _VELOCITY_SECONDS)
     known = predicted.hits >= _KNOWN_HITS
@@ -201,7 +205,11 @@ def observe(
         velocity = np.array(before.velocity) + 0.5 * error / scene.step
     lately = 1 - math.exp(-scene.step / min(_CRUISE_SECONDS, max(scene.time - before.born, scene.step)))
     cruise = np.array(before.cruise) + lately * (velocity - before.cruise)
-    hold = min(_MOST_HOLD, math.exp(-scene.step / _HOLD_SECONDS)) if agreement > 0.5 else 0.0
+    hold = 0.0
+    if agreement > 0.5:
+        hold = min(_MOST_HOLD, math.exp(-scene.step / _HOLD_SECONDS))
+    elif part > _PART and predicted.hits >= _STEADY_HITS:
+        hold = math.exp(-scene.step / _PART_SECONDS)
     if seen.identity:
         hold = 0.0
     if hold > 0.05:

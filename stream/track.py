@@ -205,21 +205,28 @@ def _observe_all(
     common, area_known, area_seen = association.overlaps(known.small, things.small)
     seen, extra, sharing = pieces.divide(matched, predicted, seen, common, area_known, area_seen)
     seen, joined, parted = pieces.join(matched, predicted, seen, common, area_known, area_seen, scene)
+    believed = np.array([each.confirmed for each in predicted], bool)
+    crowded = association.crowded(known.whole, believed)
+    met = np.isin(np.arange(len(predicted)), list(matched))
+    entangled = association.crowded(known.whole, believed & ~met)
     lives: list[Life] = []
     for row, (old, new) in enumerate(zip(before, predicted, strict=True)):
         if row in matched:
             column = matched[row]
             union = area_known[row] + area_seen[column] - common[row, column]
             agreement = float(common[row, column] / max(union, 1e-9))
-            # A mask that two share shows the colours of both.
-            colour = np.full_like(new.colour, np.nan) if row in sharing else things.colours[column]
+            part = float(common[row, column] / max(area_seen[column], 1e-9))
+            # Where two are near each other the mask may show the colours of both.
+            colour = np.full_like(new.colour, np.nan) if crowded[row] else things.colours[column]
             corrected = life.observe(
-                old, new, seen[column], colour, agreement, scene, confirm=config.confirm
+                old, new, seen[column], colour, agreement, part, scene, confirm=config.confirm
             )
             since = scene.time if math.isnan(old.split_since) else old.split_since
             in_two = row in joined or row in parted
             corrected = replace(corrected, split_since=since if in_two else math.nan)
-            lives.append(life.going_on(corrected, old, scene) if row in sharing else corrected)
+            lives.append(
+                life.going_on(corrected, old, scene) if row in sharing or entangled[row] else corrected
+            )
         elif row in extra:
             lives.append(life.going_on(life.shared(new, extra[row], scene), old, scene))
         else:
@@ -240,7 +247,9 @@ def _observe_all(
             again = _found_again(instance, colour, state.lost, back, scene)
             if again is not None:
                 back.add(again.id)
-                lives.append(life.observe(again, again, instance, colour, 0.0, scene, confirm=config.confirm))
+                lives.append(
+                    life.observe(again, again, instance, colour, 0.0, 0.0, scene, confirm=config.confirm)
+                )
                 continue
         number = instance.identity or next_id
         sure = config.confirm <= 1 or instance.identity > 0
@@ -260,13 +269,14 @@ def _match(
     """{track row: sighting column}; the user's ids are final, all else is matched by likeness."""
     unseen = np.array([scene.time - each.seen for each in predicted])
     hidden = np.array([each.missed or each.cut for each in predicted], bool)
-    score = association.similarity(known, things, unseen, hidden)
+    believed = np.array([each.confirmed for each in predicted], bool)
+    crowded = association.crowded(known.whole, believed)
+    score = association.similarity(known, things, unseen, hidden, crowded)
     owners = np.array([each.identity for each in predicted], np.int64)
     marked = np.array([each.identity for each in seen], np.int64)
     score[(owners > 0)[:, None] | (marked > 0)[None, :]] = 0
     sure = np.array([each.score >= config.start for each in seen], bool)
     recent = unseen <= _RECENT_SECONDS
-    believed = np.array([each.confirmed for each in predicted], bool)
     matched = association.assign(score, sure, recent, believed) if len(predicted) and len(seen) else {}
     for row, column in zip(
         *np.nonzero((owners[:, None] == marked[None]) & (owners > 0)[:, None]), strict=True

@@ -127,7 +127,10 @@ def test_by_relation_over_the_tracks_life() -> None:
     assert verdicts[1].reason == "car fits building, road and boat (0.82, would go under 0.30)"
     assert verdicts[1].relation == pytest.approx(0.82)
     assert verdicts[2].action == "remove"
-    assert verdicts[2].reason == "boat hardly ever appears with building, road and 2 cars (0.04, would stay from 0.30)"
+    assert (
+        verdicts[2].reason
+        == "boat hardly ever appears with building, road and 2 cars (0.04, would stay from 0.30)"
+    )
     assert ("boat", ("car", "building-other", "road")) in table.asked
 
 
