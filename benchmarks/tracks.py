@@ -12,8 +12,8 @@ without the things.
 
     idf1       Ristani et al. 2016: the tracks are given to the things one to one for the whole clip
     switches   CLEAR MOT (Bernardin and Stiefelhagen 2008): a thing's track is another than before
-    flips      changes of the verdict between frames of a track, as the fill gets to know it with no look-ahead
-               and with that of the preset, per minute of all tracks; `undone` without a track's first decision
+    flips      changes of the verdict between frames of a track, as the fill knows it without look-ahead and
+               with that of the preset, per minute of all tracks; `undone` without a track's first decision
     late       seconds that the fill does not yet know of a track that it goes
     blinks     changes between gone and there of a thing, per minute; misses and switches count here
     right      share of a thing's frames in which at least half of it is gone, or at most a fifth, as `wanted`
@@ -27,6 +27,7 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 from time import process_time
 from typing import Any
@@ -37,11 +38,11 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
 from benchmarks import walks
-from benchmarks.noise import NOISE, Noise, Told
+from benchmarks.noise import NOISE, Told
 from benchmarks.walks import RATE, Shot, Walk
 from configs.schema import Config, load_config
 from stream import judge, motion, perceive, regions, track
-from stream.types import Action, Frame, Instance, Mask, Perception, Track, Verdict
+from stream.types import Action, Frame, Mask, Perception, Track, Verdict
 
 OUT = Path(__file__).with_suffix(".json")
 SAME = 0.5
@@ -61,7 +62,7 @@ class Truth:
 
 @dataclass(frozen=True)
 class Moment:
-    """What the analysis made of one frame. `cover`: per track the share of each thing's seen mask it covers."""
+    """What the analysis made of one frame; `cover`: the share of each thing that a track covers."""
 
     truth: Truth
     tracks: tuple[Track, ...]
@@ -258,12 +259,12 @@ def decided(walk: Walk, moments: Sequence[Moment], ahead: int) -> dict[str, Any]
                 states[number].append(bool(gone[number] >= (0.5 if each.wanted == "remove" else 0.2)))
     flips, undone, late = 0, 0, []
     for actions in history.values():
-        changes = sum(a != b for a, b in zip(actions, actions[1:], strict=False))
+        changes = sum(a != b for a, b in pairwise(actions))
         flips += changes
         undone += changes - (changes > 0 and actions[0] == "keep")
         if "remove" in actions:
             late.append(actions.index("remove") / RATE)
-    blinks = sum(a != b for state in states for a, b in zip(state, state[1:], strict=False))
+    blinks = sum(a != b for state in states for a, b in pairwise(state))
     right = [
         float(np.mean([gone == (each.wanted == "remove") for gone in state])) if state else 1.0
         for each, state in zip(walk.things, states, strict=True)
@@ -438,7 +439,8 @@ def line(told: dict[str, Any]) -> str:
     for key, each in told.items():
         if isinstance(each, dict):
             parts.append(
-                f"| {key[6:]:>3}: flips {each['flips']:5.2f} undone {each['undone']:5.2f} late {each['late']:.2f} "
+                f"| {key[6:]:>3}: flips {each['flips']:5.2f} undone {each['undone']:5.2f} "
+                f"late {each['late']:.2f} "
                 f"blinks {each['blinks']:5.2f} right {each['right']:.3f} {each['judged']}"
             )
     return " ".join(parts)

@@ -32,9 +32,9 @@ RATE, FRAMES = 25, 175
 SIZE: Size = (640, 360)
 
 PLACES = (
-    "bsds-148089 bsds-24063 bsds-207038 bsds-223061 bsds-232038 bsds-95006 bsds-346016 coco-522713 "
-    "coco-278528 bsds-2092"
-).split()
+    *("bsds-148089", "bsds-24063", "bsds-207038", "bsds-223061", "bsds-232038"),
+    *("bsds-95006", "bsds-346016", "coco-522713", "coco-278528", "bsds-2092"),
+)
 """Stills without people; with the plates of the clips they are what is walked over."""
 
 STREETS = ("motorway.plate", "crosswalk.plate", "street-near-walkers.plate")

@@ -1,4 +1,4 @@
-"""Where the labels of things go: near what they name, inside the picture, over neither each other nor others."""
+"""Where the labels of things go: near what they name, inside the picture, not over each other or others."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _RINGS = 6
 
 
 def place(things: Sequence[Rect], sizes: Sequence[tuple[int, int]], picture: tuple[int, int]) -> list[Rect]:
-    """A place for each thing's label of (width, height) in a picture of (width, height), in the things' order.
+    """A place for each thing's label of (width, height) in a picture of (width, height), in their order.
 
     Above the thing where that is free, else beside, below or inside it, else farther away. Labels overlap
     only where a picture is too small to hold them all.

@@ -20,7 +20,7 @@ from stream.errors import OutputError, UsageError
 from stream.judge import Relation
 from stream.perceive import Networks
 from stream.source import Source, open_source
-from stream.types import Frame, Image, Mask, Track, Verdict
+from stream.types import Action, Frame, Image, Mask, Track, Verdict
 
 LEAST_STUFF = 0.05
 """Less probable surroundings are not listed."""
@@ -232,7 +232,8 @@ def _legend(explained: Explained, height: int) -> Image:
     y += 24
     overlay.text(panel, f"preset {explained.preset}{when}", (18, y), overlay.FAINT, 0.45)
     y += 12
-    for action, said in (("remove", "striped red: goes"), ("keep", "green: stays")):
+    key: tuple[tuple[Action, str], ...] = (("remove", "striped red: goes"), ("keep", "green: stays"))
+    for action, said in key:
         y += 18
         cv2.rectangle(panel, (18, y - 10), (30, y + 2), overlay.COLOURS[action], -1)
         overlay.text(panel, said, (40, y), overlay.FAINT, 0.45)

@@ -75,11 +75,12 @@ class Life:
     """All that is remembered of a thing.
 
     `box` is where it was last seen or is thought to be, `even` the same without the detector's trembling,
-    `whole` the same with what is hidden, and `cut` whether something is;
-    `size` its width and height when it is not hidden; `velocity` is against the background, pixels per
-    second, and `cruise` the same over a longer time, for when it is not seen; `soft` the mask with its memory; `seen` the time of the last sighting; `split_since` the time
-    from which a second piece of it has been seen, NaN if none; `stir` the speed of a large thing's texture in
-    the picture, widths per second, and `way` how far it went against the background lately, pixels.
+    `whole` the same with what is hidden, and `cut` whether something is; `size` its width and height when
+    nothing hides it; `velocity` is against the background, pixels per second, and `cruise` the same over a
+    longer time, for when it is not seen; `soft` the mask with its memory; `seen` the time of the last
+    sighting; `split_since` the time from which a second piece of it has been seen, NaN if none; `stir` the
+    speed of a large thing's texture in the picture, widths per second, and `way` how far it went against the
+    background lately, pixels.
     """
 
     id: int
@@ -191,9 +192,9 @@ def observe(
 ) -> Life:
     """Correct the prediction with a sighting.
 
-    `agreement`: overlap of the predicted and the seen mask in [0, 1]; `part`: share of the seen mask inside the
-    predicted one. Where both agree the mask keeps what was there a moment ago, so that a leg missed in one
-    frame stays; a new part appears at once. Where only a part is seen the rest is kept for longer.
+    `agreement`: overlap of the predicted and the seen mask in [0, 1]; `part`: share of the seen mask inside
+    the predicted one. Where both agree the mask keeps what was there a moment ago, so that a leg missed in
+    one frame stays; a new part appears at once. Where only a part is seen the rest is kept for longer.
     """
     gain = 1 - math.exp(-scene.step / _VELOCITY_SECONDS)
     known = predicted.hits >= _KNOWN_HITS
@@ -260,8 +261,9 @@ def observe(
 def shared(predicted: Life, part: Instance, scene: Scene) -> Life:
     """The thing with its part of a mask that it shares with another one."""
     soft = part.mask.view(np.uint8) * np.uint8(255)
+    box = part.box
     return replace(
-        predicted, box=part.box, even=part.box, mask=part.mask, soft=soft, seen=scene.time, missed=False
+        predicted, box=box, even=box, whole=box, mask=part.mask, soft=soft, seen=scene.time, missed=False
     )
 
 

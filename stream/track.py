@@ -203,7 +203,7 @@ def _observe_all(
     )
     matched = _match(predicted, known, seen, things, scene, config)
     common, area_known, area_seen = association.overlaps(known.small, things.small)
-    seen, extra, sharing = pieces.divide(matched, predicted, seen, common, area_known, area_seen)
+    seen, extra, sharing = pieces.divide(matched, predicted, seen, common, area_known, area_seen, scene)
     seen, joined, parted = pieces.join(matched, predicted, seen, common, area_known, area_seen, scene)
     believed = np.array([each.confirmed for each in predicted], bool)
     crowded = association.crowded(known.whole, believed)

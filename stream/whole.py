@@ -15,10 +15,10 @@ def whole_box(
 ) -> tuple[Box, bool]:
     """The box of all of the thing and nothing else, and whether that is not what is seen. Frame pixels.
 
-    `predicted`: where all of it should be; `size`: its width and height when nothing hides it; `seen`: the box
-    of what is seen. Where that is narrower, the side that is where it should be is believed, and the other
-    one is taken for hidden; where it is much wider, other things are thought to be seen with it. A side at the
-    picture's border is never believed.
+    `predicted`: where all of it should be; `size`: its width and height when nothing hides it; `seen`: the
+    box of what is seen. Where that is narrower, the side that is where it should be is believed, and the
+    other one is taken for hidden; where it is much wider, other things are thought to be seen with it. A
+    side at the picture's border is never believed.
     """
     x0, x1, cut_x = _along(predicted[0], predicted[2], size[0], seen[0], seen[2], width)
     y0, y1, cut_y = _along(predicted[1], predicted[3], size[1], seen[1], seen[3], height)
