@@ -29,14 +29,14 @@ _FAMILIES = (
     {"skis", "snowboard", "skateboard", "surfboard"},
 )
 
-_LEAST = 0.2
+_LEAST = 0.25
 _LEAST_UNSURE = 0.35
 _LEAST_UNLIKE = 0.6
 _PART = 0.6
 _WEIGHTS = (0.3, 0.2, 0.2, 0.3)
 _WEIGHTS_CROWDED = (0.2, 0.1, 0.2, 0.5)
 _COLOUR_STEP = 0.08
-_CROWDED = 0.3
+_CROWDED = 0.2
 
 
 @dataclass(frozen=True)

@@ -75,7 +75,8 @@ class Life:
     """All that is remembered of a thing.
 
     `box` is where it was last seen or is thought to be, `even` the same without the detector's trembling,
-    `whole` the same with what is hidden, and `cut` whether something is; `size` its width and height when
+    `whole` the same with what is hidden, and `cut` whether something is; `crowded` the time when another one
+    was last over or behind it; `size` its width and height when
     nothing hides it; `velocity` is against the background, pixels per second, and `cruise` the same over a
     longer time, for when it is not seen; `soft` the mask with its memory; `seen` the time of the last
     sighting; `split_since` the time from which a second piece of it has been seen, NaN if none; `stir` the
@@ -107,6 +108,7 @@ class Life:
     subject: float = 0.0
     speed: float = 0.0
     missed: bool = False
+    crowded: float = -math.inf
     cut: bool = False
     occluded: bool = False
     split_since: float = math.nan
@@ -225,6 +227,7 @@ def observe(
     if before.hits >= _STEADY_HITS and float(np.hypot(*error)) > _JUMP * size:
         # No thing leaps: the matching or the mask did, and that must not count as a way gone.
         path = paths.displaced(path, error)
+        velocity = np.array(before.velocity)
     near = 1 - math.exp(-scene.step / _BOX_SECONDS)
     if scene.time - before.seen > 2.5 * scene.step:
         near = 1.0

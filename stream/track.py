@@ -28,6 +28,7 @@ _KNOWN_HITS = 5
 _ALIKE = 0.35
 _SAME_COLOUR = 0.12
 _UNDER_WAY = 1.0
+_DOUBT_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
@@ -161,7 +162,9 @@ def _carried(
     affine = None if predicted.occluded else life.own_motion(previous, grey, old, scene)
     if affine is None or _left_behind(old, predicted, affine, scene):
         return predicted
-    moved = life.shifted(old, affine, scene)
+    # Its way only: what hides half of it would make it grow and turn.
+    way = _middle(regions.move_box(affine, old.box)) - _middle(old.box)
+    moved = life.shifted(old, np.array([[1.0, 0.0, way[0]], [0.0, 1.0, way[1]]]), scene)
     return replace(
         predicted, box=moved.box, even=moved.even, whole=moved.whole, soft=moved.soft, mask=moved.mask
     )
@@ -190,6 +193,7 @@ def _observe_all(
 ) -> tuple[tuple[Life, ...], int]:
     """Correct what was predicted with what was seen; returns all things and the next free id."""
     before = state.lives
+    predicted = _crowded(predicted, scene)
     seen = pieces.distinct(perception.instances, perception.working)
     things = _shapes(
         [each.label for each in seen], [each.box for each in seen], [each.mask for each in seen], frame, scene
@@ -206,7 +210,6 @@ def _observe_all(
     seen, extra, sharing = pieces.divide(matched, predicted, seen, common, area_known, area_seen, scene)
     seen, joined, parted = pieces.join(matched, predicted, seen, common, area_known, area_seen, scene)
     believed = np.array([each.confirmed for each in predicted], bool)
-    crowded = association.crowded(known.whole, believed)
     met = np.isin(np.arange(len(predicted)), list(matched))
     entangled = association.crowded(known.whole, believed & ~met)
     lives: list[Life] = []
@@ -217,7 +220,8 @@ def _observe_all(
             agreement = float(common[row, column] / max(union, 1e-9))
             part = float(common[row, column] / max(area_seen[column], 1e-9))
             # Where two are near each other the mask may show the colours of both.
-            colour = np.full_like(new.colour, np.nan) if crowded[row] else things.colours[column]
+            doubtful = row in sharing or scene.time - new.crowded <= _DOUBT_SECONDS
+            colour = np.full_like(new.colour, np.nan) if doubtful else things.colours[column]
             corrected = life.observe(
                 old, new, seen[column], colour, agreement, part, scene, confirm=config.confirm
             )
@@ -258,6 +262,16 @@ def _observe_all(
     return tuple(lives), next_id
 
 
+def _crowded(predicted: tuple[Life, ...], scene: Scene) -> tuple[Life, ...]:
+    """The things with the time noted at which another one was last over or behind each of them."""
+    boxes = association.as_boxes([each.whole for each in predicted])
+    crowd = association.crowded(boxes, np.array([each.confirmed for each in predicted], bool))
+    return tuple(
+        replace(each, crowded=scene.time) if among else each
+        for each, among in zip(predicted, crowd, strict=True)
+    )
+
+
 def _match(
     predicted: tuple[Life, ...],
     known: Shapes,
@@ -270,7 +284,7 @@ def _match(
     unseen = np.array([scene.time - each.seen for each in predicted])
     hidden = np.array([each.missed or each.cut for each in predicted], bool)
     believed = np.array([each.confirmed for each in predicted], bool)
-    crowded = association.crowded(known.whole, believed)
+    crowded = np.array([scene.time - each.crowded <= _DOUBT_SECONDS for each in predicted], bool)
     score = association.similarity(known, things, unseen, hidden, crowded)
     owners = np.array([each.identity for each in predicted], np.int64)
     marked = np.array([each.identity for each in seen], np.int64)
