@@ -135,7 +135,7 @@ def read_still(data: Path, random: np.random.Generator, size: Size) -> tuple[NDA
     for path in random.permutation([str(p) for p in pictures_in(data / "stills")]):
         picture = read_rgb(Path(path))
         if picture.shape[1] >= max(450, 1.2 * picture.shape[0]):
-            return _cover(picture, size).astype(np.float32), Path(path).name
+            return cover(picture, size).astype(np.float32), Path(path).name
     raise SystemExit(f"{data / 'stills'}: no landscape photograph of 450 or more pixels width")
 
 
@@ -155,7 +155,7 @@ def camera_path(pictures: Sequence[Image], masks: Sequence[Mask], step: int = 5)
     return length
 
 
-def _cover(picture: Image, size: Size, most: float = 2.6) -> Image:
+def cover(picture: Image, size: Size, most: float = 2.6) -> Image:
     """Scale to cover `size`, at most `most` times; what is missing then is mirrored on."""
     width, height = size
     scale = min(max(width / picture.shape[1], height / picture.shape[0]) + 1e-6, most)

@@ -29,17 +29,26 @@ _FAMILIES = (
     {"skis", "snowboard", "skateboard", "surfboard"},
 )
 
-_LEAST = 0.2
+_LEAST = 0.25
 _LEAST_UNSURE = 0.35
-_LEAST_UNLIKE = 0.5
+_LEAST_UNLIKE = 0.6
+_PART = 0.6
+_WEIGHTS = (0.3, 0.2, 0.2, 0.3)
+_WEIGHTS_CROWDED = (0.2, 0.1, 0.2, 0.5)
+_COLOUR_STEP = 0.08
+_CROWDED = 0.2
 
 
 @dataclass(frozen=True)
 class Shapes:
-    """Things side by side: labels, boxes (N, 4) in frame pixels, small masks (N, P), colours (N, 6)."""
+    """Things side by side: labels, boxes (N, 4) in frame pixels, small masks (N, P), colours (N, 6).
+
+    `whole`: the boxes with what is hidden.
+    """
 
     labels: tuple[str, ...]
     boxes: Floats
+    whole: Floats
     small: NDArray[np.float32]
     colours: NDArray[np.float32]
 
@@ -55,42 +64,73 @@ def overlaps(first: NDArray[np.float32], second: NDArray[np.float32]) -> tuple[F
     return common, first.sum(1, dtype=np.float64), second.sum(1, dtype=np.float64)
 
 
-def similarity(tracks: Shapes, seen: Shapes, unseen_seconds: Floats) -> Floats:
+def similarity(
+    tracks: Shapes,
+    seen: Shapes,
+    unseen_seconds: Floats,
+    hidden: NDArray[np.bool_],
+    crowded: NDArray[np.bool_],
+) -> Floats:
     """How well each of N tracks' predicted places agrees with each of M sightings: (N, M) in [0, 1].
 
-    A track unseen for long is looked for farther around and judged more by its colours.
+    A track unseen for long is looked for farther around. Of one that was `hidden` (N,), at least in part, a
+    part may be what is seen now. Where tracks are `crowded` (N,) their places tell little, so colours decide.
     """
     common, area_tracks, area_seen = overlaps(tracks.small, seen.small)
     by_mask = common / (area_tracks[:, None] + area_seen[None, :] - common + 1e-9)
-    by_box = box_overlap(tracks.boxes, seen.boxes)
-    centre = [(shapes.boxes[:, :2] + shapes.boxes[:, 2:]) / 2 for shapes in (tracks, seen)]
-    size = [np.clip(shapes.boxes[:, 2:] - shapes.boxes[:, :2], 1, None) for shapes in (tracks, seen)]
+    by_box = np.maximum(box_overlap(tracks.boxes, seen.boxes), box_overlap(tracks.whole, seen.boxes))
+    centre = [(shapes.whole[:, :2] + shapes.whole[:, 2:]) / 2 for shapes in (tracks, seen)]
+    size = [np.clip(shapes.whole[:, 2:] - shapes.whole[:, :2], 1, None) for shapes in (tracks, seen)]
     apart = np.linalg.norm(centre[0][:, None] - centre[1][None], axis=2)
     reach = 0.5 * np.linalg.norm(np.maximum(size[0][:, None], size[1][None]), axis=2)
     near = np.clip(1 - apart / (reach * (1 + 1.5 * unseen_seconds[:, None])), 0, 1)
     tall = np.log(size[0][:, None, 1] / size[1][None, :, 1])
     alike = np.exp(-np.abs(tall))
+    if hidden.any():
+        part = np.where(hidden[:, None], _inside(seen.boxes, tracks.whole), 0)
+        by_box, alike = np.maximum(by_box, _PART * part), np.maximum(alike, part)
     difference = np.abs(tracks.colours[:, None] - seen.colours[None]).mean(2)
-    colour = np.where(np.isnan(difference), 0.5, np.exp(-difference / 0.12))
-    score = 0.4 * by_mask + 0.2 * by_box + 0.2 * near * alike + 0.2 * colour * (near > 0)
+    colour = np.where(np.isnan(difference), 0.5, np.exp(-difference / _COLOUR_STEP))
+    weight = np.where(crowded[:, None, None], _WEIGHTS_CROWDED, _WEIGHTS)  # (N, 1, 4)
+    parts = np.stack([by_mask, by_box, near * alike, colour * (near > 0)], axis=2)
+    score = (weight * parts).sum(2)
     touching = (by_mask > 0.02) | (by_box > 0.05) | (near > 0.3)
     penalty = np.array(
         [[0.0 if a == b else 0.05 if related(a, b) else 0.25 for b in seen.labels] for a in tracks.labels]
     ).reshape(score.shape)
     kin = penalty < 0.2
     score = np.where(touching, score - penalty, 0.0)
-    return cast(Floats, np.where(kin | (score + penalty > _LEAST_UNLIKE + 0.2), score, 0.0))
+    return cast(Floats, np.where(kin | (score + penalty > _LEAST_UNLIKE), score, 0.0))
 
 
-def assign(score: Floats, sure: NDArray[np.bool_], recent: NDArray[np.bool_]) -> dict[int, int]:
+def crowded(boxes: Floats, present: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Which of the things with these (N, 4) boxes has one of the `present` (N,) others over or behind it."""
+    inside = np.maximum(_inside(boxes, boxes), _inside(boxes, boxes).T)
+    np.fill_diagonal(inside, 0)
+    return np.asarray((inside[:, present] > _CROWDED).any(1), bool)
+
+
+def _inside(boxes: Floats, around: Floats) -> Floats:
+    """Share of each of M boxes that lies in each of N others, (N, M)."""
+    low = np.maximum(around[:, None, :2], boxes[None, :, :2])
+    high = np.minimum(around[:, None, 2:], boxes[None, :, 2:])
+    area = np.clip(boxes[:, 2:] - boxes[:, :2], 1, None).prod(1)
+    return cast(Floats, np.clip(high - low, 0, None).prod(2) / area[None])
+
+
+def assign(
+    score: Floats, sure: NDArray[np.bool_], recent: NDArray[np.bool_], known: NDArray[np.bool_]
+) -> dict[int, int]:
     """Match tracks with sightings one to one: {track row: sighting column}.
 
     `sure` (M,): sightings that may also start tracks; `recent` (N,): tracks seen so lately that an unsure
-    sighting may extend them.
+    sighting may extend them; `known` (N,): tracks that are believed, which come first.
     """
     matched: dict[int, int] = {}
     columns = np.flatnonzero(sure)
-    _match(score, np.arange(len(score)), columns, _LEAST, matched)
+    _match(score, np.flatnonzero(known), columns, _LEAST, matched)
+    left = np.setdiff1d(columns, list(matched.values()))
+    _match(score, np.flatnonzero(~known), left, _LEAST, matched)
     rows = np.array([row for row in np.flatnonzero(recent) if row not in matched], np.int64)
     _match(score, rows, np.flatnonzero(~sure), _LEAST_UNSURE, matched)
     return matched

@@ -20,22 +20,24 @@ from stream.errors import OutputError, UsageError
 from stream.judge import Relation
 from stream.perceive import Networks
 from stream.source import Source, open_source
-from stream.types import Frame, Image, Mask, Track, Verdict
+from stream.types import Action, Frame, Image, Mask, Track, Verdict
 
 LEAST_STUFF = 0.05
 """Less probable surroundings are not listed."""
 
 _BEFORE_SECONDS = 12.0
 _AFTER_SECONDS = 2.0
-_SHOWN_WIDTH = (900, 1600)
+_LEAST_SIDE, _MOST_SIZE = 900, (1600, 1000)
 _PANEL = 470
+_MOST_STUFF = 10
 
 
 @dataclass(frozen=True)
 class Explained:
     """One frame with what was found in it; pictures and masks are turned as a viewer sees them.
 
-    `stuff`: (name, probability) of the surroundings, most probable first.
+    `stuff`: (name, probability) of the surroundings, most probable first; `at`: seconds into the clip, None
+    for a picture.
     """
 
     picture: Image
@@ -45,6 +47,7 @@ class Explained:
     threshold: float
     stuff_threshold: float
     preset: str
+    at: float | None = None
 
 
 def explain_image(frame: Frame, networks: Networks, relation: Relation, config: Config) -> Explained:
@@ -101,7 +104,7 @@ def _followed(
         raise UsageError("no frame could be read there", where=source.info.path)
     frame, seen = chosen
     verdicts = tuple(latest[each.id] for each in seen.tracks)
-    return _explained(frame, seen.tracks, verdicts, seen.stuff, config)
+    return replace(_explained(frame, seen.tracks, verdicts, seen.stuff, config), at=float(seen.time))
 
 
 def _explained(
@@ -199,7 +202,8 @@ def write_png(path: Path, picture: NDArray[np.uint8]) -> None:
 def picture(explained: Explained) -> Image:
     """The frame with outlines, and beside it each thing's verdict, relation bar and reason, and the stuff."""
     height, width = explained.picture.shape[:2]
-    scale = min(max(1.0, _SHOWN_WIDTH[0] / width), max(_SHOWN_WIDTH[1] / width, 0.1))
+    scale = max(1.0, _LEAST_SIDE / max(height, width))
+    scale = min(scale, _MOST_SIZE[0] / width, _MOST_SIZE[1] / height)
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     how = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
     large = np.asarray(cv2.resize(explained.picture, size, interpolation=how), np.uint8)
@@ -218,25 +222,45 @@ def _legend(explained: Explained, height: int) -> Image:
         zip(explained.tracks, explained.verdicts, strict=True),
         key=lambda pair: (pair[1].action != "remove", -pair[0].area),
     )
-    most = max(12, (height - 150) // 62)
-    panel = np.full((max(height, 190 + 100 * min(len(pairs), most)), _PANEL, 3), overlay.PAPER, np.uint8)
+    most = max(12, (height - 190) // 50)
+    panel = np.full((max(height, 400 + 100 * min(len(pairs), most)), _PANEL, 3), overlay.PAPER, np.uint8)
     gone = sum(verdict.action == "remove" for verdict in explained.verdicts)
+    head = f"{gone} of {len(pairs)} would go" if pairs else "nothing was found, nothing goes"
+    when = "" if explained.at is None else f", at {explained.at:.1f} s"
     y = 34
-    overlay.text(panel, f"{gone} of {len(pairs)} would go", (18, y), size=0.75)
+    overlay.text(panel, head, (18, y), size=0.75)
     y += 24
-    overlay.text(panel, f"preset {explained.preset}; red goes, green stays", (18, y), overlay.FAINT, 0.45)
-    y += 22
+    overlay.text(panel, f"preset {explained.preset}{when}", (18, y), overlay.FAINT, 0.45)
+    y += 12
+    key: tuple[tuple[Action, str], ...] = (("remove", "striped red: goes"), ("keep", "green: stays"))
+    for action, said in key:
+        y += 18
+        cv2.rectangle(panel, (18, y - 10), (30, y + 2), overlay.COLOURS[action], -1)
+        overlay.text(panel, said, (40, y), overlay.FAINT, 0.45)
+    if any(not math.isnan(verdict.relation) for verdict in explained.verdicts):
+        said = (
+            f"bar: how well it fits what is around; under {explained.threshold:.2f} (the line) it is foreign"
+        )
+        for line in overlay.wrapped(said + ". Grey where something else decided.", _PANEL - 60, 0.45):
+            y += 18
+            overlay.text(panel, line, (40, y), overlay.FAINT, 0.45)
+    y += 10
     for each, verdict in pairs[:most]:
         y = _entry(panel, y, each, verdict, explained.threshold)
     if len(pairs) > most:
         y += 18
         overlay.text(panel, f"and {len(pairs) - most} more", (18, y), overlay.FAINT, 0.45)
-    y += 30
+    y += 34
     overlay.text(panel, "seen around", (18, y), size=0.55)
-    around = [f"{wording.stuff_word(name)} {p:.0%}" for name, p in _around(explained)]
-    for line in overlay.wrapped(", ".join(around) or "nothing is known", _PANEL - 40, 0.45):
+    around = _around(explained)
+    if not around:
         y += 20
-        overlay.text(panel, line, (18, y), overlay.FAINT, 0.45)
+        overlay.text(panel, "nothing is known", (18, y), overlay.FAINT, 0.45)
+    for name, p in around[:_MOST_STUFF]:
+        y += 20
+        overlay.text(panel, wording.stuff_word(name), (18, y), overlay.FAINT, 0.45)
+        overlay.bar(panel, (_PANEL - 210, y - 9), 70, p, explained.stuff_threshold, overlay.FAINT)
+        overlay.text(panel, f"{p:.0%}", (_PANEL - 130, y), overlay.FAINT, 0.45)
     return panel[: max(height, y + 20)]
 
 
@@ -248,7 +272,8 @@ def _entry(panel: Image, y: int, each: Track, verdict: Verdict, threshold: float
     overlay.text(panel, f"{each.id} {each.label}", (40, y), size=0.55)
     overlay.text(panel, "goes" if verdict.action == "remove" else "stays", (_PANEL - 70, y), colour, 0.55)
     if not math.isnan(verdict.relation):
-        overlay.bar(panel, (_PANEL - 210, y - 9), 70, verdict.relation, threshold, overlay.FAINT)
+        ink = colour if wording.by_relation(verdict.reason) else (190, 190, 194)
+        overlay.bar(panel, (_PANEL - 210, y - 9), 70, verdict.relation, threshold, ink)
         overlay.text(panel, f"{verdict.relation:.2f}", (_PANEL - 130, y), overlay.FAINT, 0.45)
     for line in overlay.wrapped(verdict.reason, _PANEL - 60, 0.45):
         y += 18

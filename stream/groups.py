@@ -36,6 +36,7 @@ COMPANY_SECONDS = 0.6
 """Who has kept beside the subject for so long belongs to it."""
 
 _LINK_SECONDS = 0.4
+_SURE_SECONDS = 1.0
 _MOST_SECONDS = 2.0
 
 
@@ -214,6 +215,8 @@ def share(
         verb = "ridden" if each.label in RIDDEN else "carried"
         said = f"is {verb} by a {labels.get(tied.owner, 'person')} who {reason}"
         mine, my_reason = out[each.id]
+        if mine == "remove" and tied.seconds < _SURE_SECONDS and tied.owner not in subjects:
+            continue  # small things show their motion first
         leads = each.id in fixed or (mine == "keep" and each.id in subjects)
         if leads and tied.owner not in fixed and each.label in RIDDEN:
             out[tied.owner] = (mine, f"rides the {each.label}, which {my_reason}")

@@ -14,9 +14,12 @@ from numpy.typing import NDArray
 from stream import geometry, paths, regions
 from stream.regions import Affine, Box, Soft
 from stream.types import Instance, Mask, Track
+from stream.whole import whole_box
 
 _HOLD_SECONDS = 0.08
 _MOST_HOLD = 0.66
+_PART = 0.8
+_PART_SECONDS = 0.5
 _SOLID = 77
 _VELOCITY_SECONDS = 0.15
 _BOX_SECONDS = 0.1
@@ -30,9 +33,15 @@ _WIDE = 0.45
 _EDGE = 0.01
 _STIR_SECONDS = 0.3
 _WAY_SECONDS = 1.0
-_DOUBT_SECONDS = 0.25
+_DOUBT_SECONDS = 1.5
+_CRUISE_SECONDS = 0.5
+_FADE_SECONDS = 1.0
 _GROW_SECONDS = 0.2
 _SHRINK_SECONDS = 2.0
+_BULGE_SECONDS = 1.0
+_BULGE = 1.3
+_BORDER = 2.0
+_KNOWN_HITS = 8
 _LASTING_SECONDS = 4.0
 _FLOW = {"winSize": (15, 15), "maxLevel": 2, "criteria": (3, 20, 0.03)}
 
@@ -65,11 +74,14 @@ class Scene:
 class Life:
     """All that is remembered of a thing.
 
-    `box` is where it was last seen or is thought to be, `even` the same without the detector's trembling;
-    `size` its width and height when it is not hidden; `velocity` is against the background, pixels per
-    second; `soft` the mask with its memory; `seen` the time of the last sighting; `split_since` the time
-    from which a second piece of it has been seen, NaN if none; `stir` the speed of a large thing's texture in
-    the picture, widths per second, and `way` how far it went against the background lately, pixels.
+    `box` is where it was last seen or is thought to be, `even` the same without the detector's trembling,
+    `whole` the same with what is hidden, and `cut` whether something is; `crowded` the time when another one
+    was last over or behind it; `size` its width and height when
+    nothing hides it; `velocity` is against the background, pixels per second, and `cruise` the same over a
+    longer time, for when it is not seen; `soft` the mask with its memory; `seen` the time of the last
+    sighting; `split_since` the time from which a second piece of it has been seen, NaN if none; `stir` the
+    speed of a large thing's texture in the picture, widths per second, and `way` how far it went against the
+    background lately, pixels.
     """
 
     id: int
@@ -78,6 +90,7 @@ class Life:
     score: float
     box: Box
     even: Box
+    whole: Box
     size: tuple[float, float]
     velocity: tuple[float, float]
     soft: Soft
@@ -95,9 +108,12 @@ class Life:
     subject: float = 0.0
     speed: float = 0.0
     missed: bool = False
+    crowded: float = -math.inf
+    cut: bool = False
     occluded: bool = False
     split_since: float = math.nan
     stir: float = math.nan
+    cruise: tuple[float, float] = (0.0, 0.0)
     way: tuple[float, float] = (0.0, 0.0)
 
     @property
@@ -115,6 +131,7 @@ def begin(id: int, seen: Instance, colour: NDArray[np.float32], scene: Scene, *,
         score=seen.score,
         box=seen.box,
         even=seen.box,
+        whole=seen.box,
         size=(seen.box[2] - seen.box[0], seen.box[3] - seen.box[1]),
         velocity=(0.0, 0.0),
         soft=seen.mask.view(np.uint8) * np.uint8(255),
@@ -135,8 +152,8 @@ def predict(life: Life, homography: NDArray[np.float64], scene: Scene) -> Life:
     still = np.array_equal(homography, np.eye(3))
     unseen = scene.time - life.seen
     # A thing that was lost sight of is not thought to rush on for ever.
-    fade = math.exp(-max(0.0, unseen - 0.3) / 0.5)
-    shift = np.array(life.velocity) * scene.step * fade
+    fade = math.exp(-max(0.0, unseen - 0.3) / _FADE_SECONDS)
+    shift = np.array(life.cruise if life.missed else life.velocity) * scene.step * fade
     if still:
         affine = np.array([[1.0, 0.0, shift[0]], [0.0, 1.0, shift[1]]])
     else:
@@ -152,10 +169,13 @@ def shifted(life: Life, affine: Affine, scene: Scene) -> Life:
     full = np.vstack([affine, [0.0, 0.0, 1.0]])
     small = scene.to_working @ full @ np.linalg.inv(scene.to_working)
     soft = regions.move_soft(small[:2], life.soft)
+    grown = math.sqrt(abs(np.linalg.det(affine[:, :2])))
     return replace(
         life,
         box=regions.move_box(affine, life.box),
         even=regions.move_box(affine, life.even),
+        whole=regions.move_box(affine, life.whole),
+        size=(life.size[0] * grown, life.size[1] * grown),
         soft=soft,
         mask=life.mask if soft is life.soft else soft >= _SOLID,
     )
@@ -167,21 +187,32 @@ def observe(
     seen: Instance,
     colour: NDArray[np.float32],
     agreement: float,
+    part: float,
     scene: Scene,
     *,
     confirm: int,
 ) -> Life:
     """Correct the prediction with a sighting.
 
-    `agreement`: overlap of the predicted and the seen mask in [0, 1]. Where both agree the mask keeps what
-    was there a moment ago, so that a leg missed in one frame stays; a new part appears at once.
+    `agreement`: overlap of the predicted and the seen mask in [0, 1]; `part`: share of the seen mask inside
+    the predicted one. Where both agree the mask keeps what was there a moment ago, so that a leg missed in
+    one frame stays; a new part appears at once. Where only a part is seen the rest is kept for longer.
     """
     gain = 1 - math.exp(-scene.step / _VELOCITY_SECONDS)
-    error = _centre(seen.box) - _centre(predicted.box)
+    known = predicted.hits >= _KNOWN_HITS
+    size_now = _grown(predicted.size, seen.box, scene, known=known)
+    whole, cut = whole_box(predicted.whole, size_now, seen.box, scene.width, scene.height)
+    error = _centre(whole) - _centre(predicted.whole)
     velocity = np.array(before.velocity) + gain * error / scene.step
     if before.hits == 1:
         velocity = np.array(before.velocity) + 0.5 * error / scene.step
-    hold = min(_MOST_HOLD, math.exp(-scene.step / _HOLD_SECONDS)) if agreement > 0.5 else 0.0
+    lately = 1 - math.exp(-scene.step / min(_CRUISE_SECONDS, max(scene.time - before.born, scene.step)))
+    cruise = np.array(before.cruise) + lately * (velocity - before.cruise)
+    hold = 0.0
+    if agreement > 0.5:
+        hold = min(_MOST_HOLD, math.exp(-scene.step / _HOLD_SECONDS))
+    elif part > _PART and predicted.hits >= _STEADY_HITS:
+        hold = math.exp(-scene.step / _PART_SECONDS)
     if seen.identity:
         hold = 0.0
     if hold > 0.05:
@@ -196,12 +227,13 @@ def observe(
     if before.hits >= _STEADY_HITS and float(np.hypot(*error)) > _JUMP * size:
         # No thing leaps: the matching or the mask did, and that must not count as a way gone.
         path = paths.displaced(path, error)
+        velocity = np.array(before.velocity)
     near = 1 - math.exp(-scene.step / _BOX_SECONDS)
     if scene.time - before.seen > 2.5 * scene.step:
         near = 1.0
     even = tuple(a + near * (b - a) for a, b in zip(predicted.even, seen.box, strict=True))
-    known = np.isnan(predicted.colour)
-    blended = predicted.colour + 0.1 * (
+    colourless = np.isnan(predicted.colour)
+    blended = predicted.colour + (0.1 if agreement > 0.5 else 0.02) * (
         np.where(np.isnan(colour), predicted.colour, colour) - predicted.colour
     )
     hits = predicted.hits + 1
@@ -212,11 +244,14 @@ def observe(
         score=predicted.score + 0.3 * (seen.score - predicted.score),
         box=seen.box,
         even=cast(Box, even),
-        size=_grown(predicted.size, seen.box, scene.step),
+        whole=whole,
+        size=size_now,
+        cut=cut,
         velocity=(float(velocity[0]), float(velocity[1])),
+        cruise=(float(cruise[0]), float(cruise[1])),
         soft=soft,
         mask=mask,
-        colour=np.where(known, colour, blended),
+        colour=np.where(colourless, colour, blended),
         last=scene.index,
         seen=scene.time,
         hits=hits,
@@ -229,24 +264,31 @@ def observe(
 def shared(predicted: Life, part: Instance, scene: Scene) -> Life:
     """The thing with its part of a mask that it shares with another one."""
     soft = part.mask.view(np.uint8) * np.uint8(255)
+    box = part.box
     return replace(
-        predicted, box=part.box, even=part.box, mask=part.mask, soft=soft, seen=scene.time, missed=False
+        predicted, box=box, even=box, whole=box, mask=part.mask, soft=soft, seen=scene.time, missed=False
     )
 
 
-def slowed(life: Life, scene: Scene) -> Life:
-    """The thing with less trust in its velocity, for frames in which its place is only half known."""
+def going_on(life: Life, before: Life, scene: Scene) -> Life:
+    """The thing with nearly its velocity of `before`, for frames in which its place is only half known."""
     keep = math.exp(-scene.step / _DOUBT_SECONDS)
-    return replace(life, velocity=(life.velocity[0] * keep, life.velocity[1] * keep))
+    velocity = before.velocity[0] * keep, before.velocity[1] * keep
+    return replace(life, velocity=velocity, cruise=before.cruise)
 
 
-def _grown(size: tuple[float, float], box: Box, step: float) -> tuple[float, float]:
-    """Width and height that follow a growing box soon and a shrinking one slowly: it may be half hidden."""
-    now = box[2] - box[0], box[3] - box[1]
+def _grown(size: tuple[float, float], box: Box, scene: Scene, *, known: bool) -> tuple[float, float]:
+    """Width and height that follow a growing box soon and a shrinking one slowly: it may be half hidden.
+
+    What is `known` by now and is seen much larger at once is probably seen with something else.
+    """
     out = []
-    for old, new in zip(size, now, strict=True):
-        seconds = _GROW_SECONDS if new > old else _SHRINK_SECONDS
-        out.append(old + (1 - math.exp(-step / seconds)) * (new - old))
+    for old, low, high, limit in zip(size, box[:2], box[2:], (scene.width, scene.height), strict=True):
+        new = high - low
+        entering = low <= _BORDER or high >= limit - _BORDER
+        bulging = known and not entering and new > _BULGE * old
+        seconds = _BULGE_SECONDS if bulging else _GROW_SECONDS if new > old else _SHRINK_SECONDS
+        out.append(old + (1 - math.exp(-scene.step / seconds)) * (new - old))
     return out[0], out[1]
 
 

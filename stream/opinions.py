@@ -110,7 +110,12 @@ def still_opinion(
         largest = max((other.area for other in tracks if is_subject(other, config)), default=0.0)
         if largest > 0 and each.area >= _AS_LARGE * largest:
             return Opinion(-1.0, "is as large in the picture as its subject")
-        return Opinion(1.0, "is not what the picture is about")
+        said = (
+            "is not what the picture is about"
+            if largest > 0
+            else "is too small or too far aside to be its subject"
+        )
+        return Opinion(1.0, said)
     if _is_judged(each.label, config):
         return by_relation(each.label, relation, around, config.threshold)
     return Opinion(-1.0, f"stays: {wording.plural(each.label)} are not among what is to go")

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import cv2
 import numpy as np
 
+from stream import badges
 from stream.types import Action, Image, Mask, Track, Verdict
 
 Colour = tuple[int, int, int]
@@ -17,12 +18,16 @@ FAINT: Colour = (120, 120, 128)
 PAPER: Colour = (250, 250, 248)
 
 _FONT = cv2.FONT_HERSHEY_DUPLEX
+_FEW = 5
 
 
-def outline(picture: Image, mask: Mask, colour: Colour, *, thickness: int = 2, tint: float = 0.25) -> None:
+def outline(
+    picture: Image, mask: Mask, colour: Colour, *, thickness: int = 2, tint: float = 0.25, stripes: int = 0
+) -> None:
     """Draw a thing's outline into `picture`, in place, with its area tinted.
 
-    `mask` may have another resolution; `tint` in [0, 1] is how much of the colour covers the area.
+    `mask` may have another resolution; `tint` in [0, 1] is how much of the colour covers the area. `stripes`:
+    pixels from one slanted line to the next, so that colours need not be told apart; 0 = none.
     """
     height, width = picture.shape[:2]
     whole = mask.view(np.uint8) * np.uint8(255)
@@ -32,6 +37,10 @@ def outline(picture: Image, mask: Mask, colour: Colour, *, thickness: int = 2, t
     if tint > 0:
         mixed = picture[inside] * (1 - tint) + np.array(colour, np.float32) * tint
         picture[inside] = mixed.astype(np.uint8)
+    if stripes > 0:
+        y, x = np.nonzero(inside)
+        lined = (x + y) % stripes < max(1, stripes // 5)
+        picture[y[lined], x[lined]] = colour
     contours, _ = cv2.findContours(inside.view(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
     # A dark line around the coloured one keeps it visible on grass and on snow alike.
     cv2.drawContours(picture, contours, -1, INK, thickness + 2, cv2.LINE_AA)
@@ -65,40 +74,58 @@ def wrapped(words: str, width: int, size: float = 0.5) -> list[str]:
 def badge(picture: Image, words: str, at: tuple[int, int], colour: Colour, size: float = 0.5) -> None:
     """A small filled label, in place, kept inside the picture; `at` is its upper left corner."""
     height, width = picture.shape[:2]
-    wide, high = text_width(words, size) + 8, int(26 * size) + 8
+    wide, high = badge_size(words, size)
     x, y = max(0, min(at[0], width - wide)), max(0, min(at[1], height - high))
     cv2.rectangle(picture, (x, y), (x + wide, y + high), INK, -1)
     cv2.rectangle(picture, (x + 1, y + 1), (x + wide - 1, y + high - 1), colour, -1)
     text(picture, words, (x + 4, y + high - 6), (255, 255, 255), size)
 
 
-def draw_things(
-    picture: Image, tracks: Sequence[Track], verdicts: Sequence[Verdict], *, names: bool = True
-) -> Image:
-    """A copy with every thing outlined in its verdict's colour and numbered (with its name if `names`).
+def badge_size(words: str, size: float = 0.5) -> tuple[int, int]:
+    """Width and height of a badge in pixels."""
+    return text_width(words, size) + 8, int(26 * size) + 8
 
-    `picture` and the masks are in the same orientation; boxes are in pixels of the frame the tracks come
-    from, and are taken from the masks here, so that any size of picture will do.
+
+def draw_things(picture: Image, tracks: Sequence[Track], verdicts: Sequence[Verdict]) -> Image:
+    """A copy with every thing outlined in its verdict's colour and numbered; what goes is striped too.
+
+    The name is added where things are few or large. `picture` and the masks are in the same orientation;
+    boxes are in pixels of the frame the tracks come from, and are taken from the masks here, so that any size
+    of picture will do.
     """
     out = picture.copy()
     height, width = out.shape[:2]
     actions: dict[int, Action] = {verdict.track: verdict.action for verdict in verdicts}
-    thickness = max(1, round(width / 640))
-    large_first = sorted(tracks, key=lambda each: -each.area)
-    for each in large_first:
-        outline(out, each.instance.mask, COLOURS[actions.get(each.id, "keep")], thickness=thickness)
-    for each in large_first:
-        mask = each.instance.mask
-        x, y, wide, _ = cv2.boundingRect(mask.view(np.uint8))
-        if not wide:
-            continue
-        at = (
-            int(x / mask.shape[1] * width),
-            int(y / mask.shape[0] * height) - int(21 * max(0.45, width / 2000)),
-        )
-        words = f"{each.id} {each.label}" if names else str(each.id)
-        badge(out, words, at, COLOURS[actions.get(each.id, "keep")], max(0.4, width / 2400))
+    large_first = [each for each in sorted(tracks, key=lambda each: -each.area) if each.instance.mask.any()]
+    boxes = [_box_in(each.instance.mask, width, height) for each in large_first]
+    for each, box in zip(large_first, boxes, strict=True):
+        action = actions.get(each.id, "keep")
+        # The lines of small things must not cover them.
+        thickness = max(1, min(round(max(height, width) / 640), min(box[2] - box[0], box[3] - box[1]) // 25))
+        stripes = max(10, max(height, width) // 80) if action == "remove" else 0
+        outline(out, each.instance.mask, COLOURS[action], thickness=thickness, tint=0.2, stripes=stripes)
+    size = max(0.4, max(height, width) / 2400)
+    words = []
+    for each, box in zip(large_first, boxes, strict=True):
+        named = f"{each.id} {each.label}"
+        fits = badge_size(named, size)[0] < 1.2 * (box[2] - box[0])
+        words.append(named if fits or len(large_first) <= _FEW else str(each.id))
+    places = badges.place(boxes, [badge_size(each, size) for each in words], (width, height))
+    for box, rect in zip(boxes, places, strict=True):
+        if not badges.touches(rect, box):
+            start, end = ((r[0] + r[2]) // 2 for r in (rect, box)), ((r[1] + r[3]) // 2 for r in (rect, box))
+            (xa, xb), (ya, yb) = start, end
+            cv2.line(out, (xa, ya), (xb, yb), INK, 1, cv2.LINE_AA)
+    for each, said, rect in zip(large_first, words, places, strict=True):
+        badge(out, said, rect[:2], COLOURS[actions.get(each.id, "keep")], size)
     return out
+
+
+def _box_in(mask: Mask, width: int, height: int) -> badges.Rect:
+    """Bounds of a mask in pixels of a picture."""
+    x, y, wide, high = cv2.boundingRect(mask.view(np.uint8))
+    across, down = width / mask.shape[1], height / mask.shape[0]
+    return int(x * across), int(y * down), int((x + wide) * across), int((y + high) * down)
 
 
 def bar(picture: Image, at: tuple[int, int], width: int, value: float, mark: float, colour: Colour) -> None:

@@ -18,6 +18,7 @@ PIECE = 0.6
 _SAME = 0.7
 _SPLIT_SECONDS = 0.5
 _CROWDED = 0.4
+_WIDER = 1.2
 
 
 def distinct(instances: tuple[Instance, ...], working: tuple[int, int]) -> list[Instance]:
@@ -48,6 +49,7 @@ def divide(
     common: NDArray[np.float64],
     area_known: NDArray[np.float64],
     area_seen: NDArray[np.float64],
+    scene: Scene,
 ) -> tuple[list[Instance], dict[int, Instance], set[int]]:
     """Where two tracks are seen as one thing, give each its part of the mask.
 
@@ -70,20 +72,14 @@ def divide(
         if not alike or area_seen[column] < 1.25 * area_known[owner[column]]:
             continue
         whole = out[column].mask
-        mine = whole & _nearer(each.box, other.box, whole.shape, scale=_scale(seen[column]))
+        mine = whole & _nearer(each.whole, other.whole, whole.shape, scale=whole.shape[1] / scene.width)
         if mine.sum() < 0.3 * each.mask.sum():
             continue
-        extra[row] = replace(out[column], mask=mine, box=_within(each.box, seen[column].box))
-        out[column] = replace(out[column], mask=whole & ~mine, box=_within(other.box, seen[column].box))
+        my_box, its_box = _side_by_side(each, other, seen[column].box)
+        extra[row] = replace(out[column], mask=mine, box=my_box)
+        out[column] = replace(out[column], mask=whole & ~mine, box=its_box)
         sharing |= {row, owner[column]}
     return out, extra, sharing
-
-
-def _scale(instance: Instance) -> float:
-    """Pixels of the mask per pixel of the frame."""
-    found = regions.bounds(instance.mask)
-    wide = instance.box[2] - instance.box[0]
-    return 1.0 if found is None or wide <= 0 else (found[2] - found[0]) / wide
 
 
 def _nearer(mine: Box, other: Box, shape: tuple[int, ...], *, scale: float) -> NDArray[np.bool_]:
@@ -95,6 +91,19 @@ def _nearer(mine: Box, other: Box, shape: tuple[int, ...], *, scale: float) -> N
         down = (y / scale - (y0 + y1) / 2) / max(y1 - y0, 1.0)
         distances.append(across * across + down * down)
     return np.asarray(distances[0] < distances[1], bool)
+
+
+def _side_by_side(first: Life, second: Life, around: Box) -> tuple[Box, Box]:
+    """Where two things are that are seen as one: as predicted, and at its two ends if it is that wide."""
+    boxes = [_within(each.whole, around) for each in (first, second)]
+    wide = around[2] - around[0]
+    if wide < _WIDER * max(first.size[0], second.size[0]):
+        return boxes[0], boxes[1]
+    left = 0 if sum(first.whole[::2]) < sum(second.whole[::2]) else 1
+    for place, each in enumerate((first, second)):
+        x0 = around[0] if place == left else around[2] - each.size[0]
+        boxes[place] = x0, boxes[place][1], x0 + each.size[0], boxes[place][3]
+    return boxes[0], boxes[1]
 
 
 def _within(box: Box, around: Box) -> Box:

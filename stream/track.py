@@ -27,6 +27,8 @@ _LOST_SECONDS = 2.5
 _KNOWN_HITS = 5
 _ALIKE = 0.35
 _SAME_COLOUR = 0.12
+_UNDER_WAY = 1.0
+_DOUBT_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
@@ -158,10 +160,26 @@ def _carried(
 ) -> Life:
     """The thing in a frame nobody looked at: by its own motion if that can be measured."""
     affine = None if predicted.occluded else life.own_motion(previous, grey, old, scene)
-    if affine is None:
+    if affine is None or _left_behind(old, predicted, affine, scene):
         return predicted
-    moved = life.shifted(old, affine, scene)
-    return replace(predicted, box=moved.box, even=moved.even, soft=moved.soft, mask=moved.mask)
+    # Its way only: what hides half of it would make it grow and turn.
+    way = _middle(regions.move_box(affine, old.box)) - _middle(old.box)
+    moved = life.shifted(old, np.array([[1.0, 0.0, way[0]], [0.0, 1.0, way[1]]]), scene)
+    return replace(
+        predicted, box=moved.box, even=moved.even, whole=moved.whole, soft=moved.soft, mask=moved.mask
+    )
+
+
+def _left_behind(old: Life, predicted: Life, affine: regions.Affine, scene: Scene) -> bool:
+    """Whether what is at the thing's place rests, while the thing was on its way: that hides it."""
+    own = np.array(old.cruise if old.missed else old.velocity) * scene.step
+    length = float(np.hypot(*own))
+    found = own + _middle(regions.move_box(affine, old.box)) - _middle(predicted.box)
+    return length > _UNDER_WAY and float(own @ found) < 0.5 * length * length
+
+
+def _middle(box: regions.Box) -> NDArray[np.float64]:
+    return np.array([(box[0] + box[2]) / 2, (box[1] + box[3]) / 2])
 
 
 def _observe_all(
@@ -175,6 +193,7 @@ def _observe_all(
 ) -> tuple[tuple[Life, ...], int]:
     """Correct what was predicted with what was seen; returns all things and the next free id."""
     before = state.lives
+    predicted = _crowded(predicted, scene)
     seen = pieces.distinct(perception.instances, perception.working)
     things = _shapes(
         [each.label for each in seen], [each.box for each in seen], [each.mask for each in seen], frame, scene
@@ -182,28 +201,38 @@ def _observe_all(
     known = Shapes(
         tuple(each.label for each in predicted),
         association.as_boxes([each.box for each in predicted]),
+        association.as_boxes([each.whole for each in predicted]),
         regions.stack_small([each.soft for each in predicted], scene.working),
         np.array([each.colour for each in predicted], np.float32).reshape(-1, 6),
     )
     matched = _match(predicted, known, seen, things, scene, config)
     common, area_known, area_seen = association.overlaps(known.small, things.small)
-    seen, extra, sharing = pieces.divide(matched, predicted, seen, common, area_known, area_seen)
+    seen, extra, sharing = pieces.divide(matched, predicted, seen, common, area_known, area_seen, scene)
     seen, joined, parted = pieces.join(matched, predicted, seen, common, area_known, area_seen, scene)
+    believed = np.array([each.confirmed for each in predicted], bool)
+    met = np.isin(np.arange(len(predicted)), list(matched))
+    entangled = association.crowded(known.whole, believed & ~met)
     lives: list[Life] = []
     for row, (old, new) in enumerate(zip(before, predicted, strict=True)):
         if row in matched:
             column = matched[row]
             union = area_known[row] + area_seen[column] - common[row, column]
             agreement = float(common[row, column] / max(union, 1e-9))
+            part = float(common[row, column] / max(area_seen[column], 1e-9))
+            # Where two are near each other the mask may show the colours of both.
+            doubtful = row in sharing or scene.time - new.crowded <= _DOUBT_SECONDS
+            colour = np.full_like(new.colour, np.nan) if doubtful else things.colours[column]
             corrected = life.observe(
-                old, new, seen[column], things.colours[column], agreement, scene, confirm=config.confirm
+                old, new, seen[column], colour, agreement, part, scene, confirm=config.confirm
             )
             since = scene.time if math.isnan(old.split_since) else old.split_since
             in_two = row in joined or row in parted
             corrected = replace(corrected, split_since=since if in_two else math.nan)
-            lives.append(life.slowed(corrected, scene) if row in sharing else corrected)
+            lives.append(
+                life.going_on(corrected, old, scene) if row in sharing or entangled[row] else corrected
+            )
         elif row in extra:
-            lives.append(life.slowed(life.shared(new, extra[row], scene), scene))
+            lives.append(life.going_on(life.shared(new, extra[row], scene), old, scene))
         else:
             lives.append(replace(new, missed=True))
     shown = list(matched.values())
@@ -222,13 +251,25 @@ def _observe_all(
             again = _found_again(instance, colour, state.lost, back, scene)
             if again is not None:
                 back.add(again.id)
-                lives.append(life.observe(again, again, instance, colour, 0.0, scene, confirm=config.confirm))
+                lives.append(
+                    life.observe(again, again, instance, colour, 0.0, 0.0, scene, confirm=config.confirm)
+                )
                 continue
         number = instance.identity or next_id
         sure = config.confirm <= 1 or instance.identity > 0
         lives.append(life.begin(number, instance, colour, scene, confirmed=sure))
         next_id = max(next_id, number + 1)
     return tuple(lives), next_id
+
+
+def _crowded(predicted: tuple[Life, ...], scene: Scene) -> tuple[Life, ...]:
+    """The things with the time noted at which another one was last over or behind each of them."""
+    boxes = association.as_boxes([each.whole for each in predicted])
+    crowd = association.crowded(boxes, np.array([each.confirmed for each in predicted], bool))
+    return tuple(
+        replace(each, crowded=scene.time) if among else each
+        for each, among in zip(predicted, crowd, strict=True)
+    )
 
 
 def _match(
@@ -241,13 +282,16 @@ def _match(
 ) -> dict[int, int]:
     """{track row: sighting column}; the user's ids are final, all else is matched by likeness."""
     unseen = np.array([scene.time - each.seen for each in predicted])
-    score = association.similarity(known, things, unseen)
+    hidden = np.array([each.missed or each.cut for each in predicted], bool)
+    believed = np.array([each.confirmed for each in predicted], bool)
+    crowded = np.array([scene.time - each.crowded <= _DOUBT_SECONDS for each in predicted], bool)
+    score = association.similarity(known, things, unseen, hidden, crowded)
     owners = np.array([each.identity for each in predicted], np.int64)
     marked = np.array([each.identity for each in seen], np.int64)
     score[(owners > 0)[:, None] | (marked > 0)[None, :]] = 0
     sure = np.array([each.score >= config.start for each in seen], bool)
     recent = unseen <= _RECENT_SECONDS
-    matched = association.assign(score, sure, recent) if len(predicted) and len(seen) else {}
+    matched = association.assign(score, sure, recent, believed) if len(predicted) and len(seen) else {}
     for row, column in zip(
         *np.nonzero((owners[:, None] == marked[None]) & (owners > 0)[:, None]), strict=True
     ):
@@ -268,7 +312,7 @@ def _shapes(
     picture = np.asarray(cv2.resize(frame.rgb, (columns, rows), interpolation=cv2.INTER_LINEAR), np.float32)
     picture *= np.float32(1 / 255)
     colours = association.colours(picture, small, array, scene.height)
-    return Shapes(tuple(labels), array, small, colours)
+    return Shapes(tuple(labels), array, array, small, colours)
 
 
 def _hidden(

@@ -36,6 +36,7 @@ _PLURALS = {
     "knife": "knives",
 }
 _MOST = 4
+_ENOUGH, _TOO_LITTLE = "would go under", "would stay from"
 
 
 def stuff_word(name: str) -> str:
@@ -71,10 +72,15 @@ def listed(words: Sequence[str]) -> str:
 
 def fits(label: str, around: str, score: float, threshold: float) -> str:
     """Why a thing stays because of its surroundings."""
-    return f"{label} fits {around} ({score:.2f} >= {threshold:.2f})"
+    return f"{label} fits {around} ({score:.2f}, {_ENOUGH} {threshold:.2f})"
 
 
 def foreign(label: str, around: str, score: float, threshold: float) -> str:
     """Why a thing goes because of its surroundings."""
     often = "hardly ever" if score < threshold / 3 else "seldom"
-    return f"{label} {often} appears with {around} ({score:.2f} < {threshold:.2f})"
+    return f"{label} {often} appears with {around} ({score:.2f}, {_TOO_LITTLE} {threshold:.2f})"
+
+
+def by_relation(reason: str) -> bool:
+    """Whether a reason is one of `fits` and `foreign`."""
+    return _ENOUGH in reason or _TOO_LITTLE in reason

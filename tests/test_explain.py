@@ -68,7 +68,7 @@ def test_a_picture_is_explained(tmp_path: Path) -> None:
     assert done.exit_code == 0, done.output
     assert "person" in done.output
     assert "remove" in done.output
-    assert "is not what the picture is about" in done.output
+    assert "is too small or too far aside to be its subject" in done.output
     assert "around: sky" in done.output
     shown = cv2.imread(str(tmp_path / "why.png"))
     assert shown is not None

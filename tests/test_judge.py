@@ -124,10 +124,13 @@ def test_by_relation_over_the_tracks_life() -> None:
     table = Table({"car": 0.82, "boat": 0.04})
     verdicts = last([thing(1, "car"), thing(2, "boat"), thing(3, "car", x=100)], table=table)
     assert verdicts[1].action == "keep"
-    assert verdicts[1].reason == "car fits building, road and boat (0.82 >= 0.30)"
+    assert verdicts[1].reason == "car fits building, road and boat (0.82, would go under 0.30)"
     assert verdicts[1].relation == pytest.approx(0.82)
     assert verdicts[2].action == "remove"
-    assert verdicts[2].reason == "boat hardly ever appears with building, road and 2 cars (0.04 < 0.30)"
+    assert (
+        verdicts[2].reason
+        == "boat hardly ever appears with building, road and 2 cars (0.04, would stay from 0.30)"
+    )
     assert ("boat", ("car", "building-other", "road")) in table.asked
 
 
