@@ -1,21 +1,22 @@
 """Which weights exist, where they are, and how they get into a module.
 
-`weights/weights.json` lists them: name -> file, sha256, size in bytes, licence, url (null for those that
-come with the package). Files are safetensors; floats may be stored in half precision. Nothing is downloaded
-unless `fetch` is called, and a pickle is never read.
+`weights/weights.json` lists them: name -> file, sha256 (or its first digits, where its publisher states no
+more), size in bytes (null where unknown), licence, url (null for those that come with the package). Our own
+files are safetensors; floats may be stored in half precision. Nothing is downloaded unless `fetch` is called.
+Public state dicts come as torch's archives: `models.torchvision` reads those, and only tensors out of them.
 """
 
 from __future__ import annotations
 
 import difflib
 import hashlib
+import http.client
 import json
 import os
-import tempfile
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,6 +33,8 @@ LICENCE = "Apache-2.0"
 _BLOCK = 1 << 20
 _TIMEOUT_SECONDS = 30.0
 _SHOWN = 4
+_LEAST_DIGITS = 8
+_LARGEST = 2 << 30
 
 
 class WeightsError(OSError):
@@ -46,14 +49,21 @@ class WeightsError(OSError):
 
 @dataclass(frozen=True)
 class Weights:
-    """One weights file: what it is called, its digest (hex) and size in bytes, and where to get it."""
+    """One weights file: what it is called, its digest (hex) and size in bytes, and where to get it.
+
+    `sha256` may be the beginning of the digest; `size` is None where it is not known beforehand.
+    """
 
     name: str
     file: str
     sha256: str
-    size: int
+    size: int | None
     licence: str
     url: str | None = None
+
+    def is_whole(self, digest: str) -> bool:
+        """Whether a file with this digest is the published one."""
+        return len(self.sha256) >= _LEAST_DIGITS and digest.startswith(self.sha256)
 
 
 def all_weights() -> dict[str, Weights]:
@@ -151,7 +161,7 @@ def file_digest(path: Path) -> str:
 def verify(name: str) -> Path:
     """The file of a name if its digest is the listed one; else raises `WeightsError`."""
     path = weights_path(name)
-    if file_digest(path) != find_weights(name).sha256:
+    if not find_weights(name).is_whole(file_digest(path)):
         raise WeightsError(
             f"the weights {name!r} are not what was published ({path})",
             hint=f"delete the file and run: cleanplate weights fetch {name}"
@@ -164,8 +174,9 @@ def verify(name: str) -> Path:
 def fetch(name: str, *, on_progress: Callable[[int, int], None] | None = None) -> Path:
     """Download weights, check the digest, and only then give the file its name; returns it.
 
-    `on_progress` gets bytes so far and in all. What is here already and whole is not fetched again. Raises
-    `WeightsError`, and leaves no file behind then.
+    `on_progress` gets bytes so far and in all (0: not known). What is here already and whole is not fetched
+    again. A download that is cut off leaves a `.part` file, with which the next call goes on. Raises
+    `WeightsError`.
     """
     weights = find_weights(name)
     try:
@@ -176,24 +187,31 @@ def fetch(name: str, *, on_progress: Callable[[int, int], None] | None = None) -
     if urllib.parse.urlsplit(weights.url).scheme not in ("http", "https"):
         raise WeightsError(f"weights are fetched over http or https only ({weights.url})")
     target = fetched_folder() / weights.file
-    target.parent.mkdir(parents=True, exist_ok=True)
-    handle, part = tempfile.mkstemp(prefix=target.name, suffix=".part", dir=target.parent)
+    part = target.with_name(target.name + ".part")
     try:
-        total = hashlib.sha256()
-        with os.fdopen(handle, "wb") as file:
-            for block in _blocks(weights, on_progress):
-                total.update(block)
-                file.write(block)
-        if total.hexdigest() != weights.sha256:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        begun = part.stat().st_size if part.is_file() else 0
+        _download(weights, part, on_progress)
+        found = file_digest(part)
+        if begun and not weights.is_whole(found):  # what was here was of another file: from the start
+            part.unlink()
+            _download(weights, part, on_progress)
+            found = file_digest(part)
+        if not weights.is_whole(found):
+            part.unlink()
             raise WeightsError(
-                f"what came is not the published file: its sha256 is {total.hexdigest()[:12]}..., "
+                f"what came is not the published file: its sha256 is {found[:12]}..., "
                 f"not {weights.sha256[:12]}... ({weights.url})",
                 hint="try again later; if it stays so, report it",
             )
-        Path(part).replace(target)
-    except BaseException:
-        Path(part).unlink(missing_ok=True)
+        part.replace(target)
+    except WeightsError:
         raise
+    except OSError as error:
+        raise WeightsError(
+            f"the weights cannot be written: {error.strerror or error} ({target})",
+            hint="CLEANPLATE_WEIGHTS names another folder for fetched weights",
+        ) from error
     return target
 
 
@@ -224,21 +242,48 @@ def update_list() -> list[str]:
     return changed
 
 
-def _blocks(weights: Weights, on_progress: Callable[[int, int], None] | None) -> Iterator[bytes]:
-    """What the server sends, never more than the listed size and one byte."""
-    done = 0
+def _download(weights: Weights, part: Path, on_progress: Callable[[int, int], None] | None) -> None:
+    """Append to `part` what is not yet there, never more than the listed size and one byte."""
+    done = part.stat().st_size if part.is_file() else 0
+    if weights.size is not None and done >= weights.size:
+        return
+    request = urllib.request.Request(str(weights.url))
+    if done:
+        request.add_header("Range", f"bytes={done}-")
     try:
-        with urllib.request.urlopen(str(weights.url), timeout=_TIMEOUT_SECONDS) as answer:
-            while block := answer.read(min(_BLOCK, weights.size - done + 1)):
-                done += len(block)
-                if on_progress is not None:
-                    on_progress(min(done, weights.size), weights.size)
-                yield block
-                if done > weights.size:
-                    return
-    except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
+        with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS) as answer:
+            if answer.status != 206:  # the server gives the whole file, whatever was asked for
+                done = 0
+            length = answer.headers.get("Content-Length")
+            total = done + int(length) if length else weights.size or 0
+            most = weights.size if weights.size is not None else _LARGEST
+            with part.open("ab" if done else "wb") as file:
+                while done <= most and (block := answer.read(min(_BLOCK, most - done + 1))):
+                    file.write(block)
+                    done += len(block)
+                    if on_progress is not None:
+                        on_progress(min(done, total) if total else done, total)
+    except urllib.error.HTTPError as error:
+        if error.code != 416:  # all of it is here
+            raise WeightsError(f"the weights cannot be fetched: {error.reason} ({weights.url})") from error
+        return
+    except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as error:
         reason = getattr(error, "reason", None) or error
-        raise WeightsError(f"the weights cannot be fetched: {reason} ({weights.url})") from error
+        raise WeightsError(
+            f"the weights cannot be fetched: {reason} ({weights.url})", hint=_offline(weights, part)
+        ) from error
+    if total and done < min(total, most):
+        raise WeightsError(
+            f"the download was cut off after {done} of {total} bytes ({weights.url})",
+            hint=_offline(weights, part),
+        )
+
+
+def _offline(weights: Weights, part: Path) -> str:
+    """What to do when the server cannot be reached, or not to the end."""
+    if part.is_file() and part.stat().st_size:
+        return f"it goes on from there with: cleanplate weights fetch {weights.name}"
+    return f"without a network here, fetch it elsewhere and put it at {part.with_suffix('')}"
 
 
 def _some(keys: list[str]) -> str:

@@ -110,18 +110,35 @@ def test_a_changed_file_is_refused_by_its_digest(tmp_path: Path, monkeypatch: py
 
 
 class Server(BaseHTTPRequestHandler):
+    """Serves from any byte on, except /whole, which always sends all; /cut breaks off when asked for all."""
+
     answers: ClassVar[dict[str, bytes]] = {
         "/good": CONTENT,
+        "/whole": CONTENT,
+        "/cut": CONTENT,
+        "/unsized": CONTENT,
         "/wrong": CONTENT[::-1],
         "/short": CONTENT[:-7],
         "/endless": CONTENT * 50,
     }
+    asked: ClassVar[list[str]] = []
 
     def do_GET(self) -> None:
         content = self.answers.get(self.path)
-        self.send_response(404 if content is None else 200)
+        ranged = self.headers.get("Range", "")
+        self.asked.append(f"{self.path} {ranged}".strip())
+        if content is None:
+            self.send_error(404)
+            return
+        first = int(ranged.removeprefix("bytes=").rstrip("-") or 0) if self.path != "/whole" else 0
+        if first >= len(content):
+            self.send_error(416)
+            return
+        self.send_response(206 if first else 200)
+        if self.path != "/short":
+            self.send_header("Content-Length", str(len(content) - first))
         self.end_headers()
-        self.wfile.write(content or b"")
+        self.wfile.write(content[first : 3000 if self.path == "/cut" and not first else None])
 
     def log_message(self, *_: object) -> None:
         pass
@@ -142,7 +159,14 @@ def published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
             "licence": "Apache-2.0",
             "url": f"http://127.0.0.1:{server.server_port}/{name}",
         }
-        for name in ("good", "wrong", "short", "endless", "absent")
+        for name in ("good", "whole", "cut", "wrong", "short", "endless", "absent")
+    }
+    listed["unsized"] = {
+        **listed["good"],
+        "file": "unsized.pth",
+        "sha256": listed["good"]["sha256"][:8],
+        "size": None,
+        "url": f"http://127.0.0.1:{server.server_port}/unsized",
     }
     listed["local"] = {**listed["good"], "file": "local.safetensors", "url": "file:///etc/passwd"}
     listed["shipped"] = {**listed["good"], "file": "shipped.safetensors", "url": None}
@@ -150,18 +174,18 @@ def published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
     monkeypatch.setattr(weights, "FOLDER", shipped)
     monkeypatch.setenv("CLEANPLATE_WEIGHTS", str(tmp_path / "fetched"))
     monkeypatch.setenv("no_proxy", "*")
+    Server.asked.clear()
     yield tmp_path / "fetched"
     server.shutdown()
     server.server_close()
 
 
-def test_fetched_weights_are_whole_and_fetched_once(published: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fetched_weights_are_whole_and_fetched_once(published: Path) -> None:
     seen: list[tuple[int, int]] = []
     path = weights.fetch("good", on_progress=lambda done, size: seen.append((done, size)))
     assert path == published / "good.safetensors" == weights.weights_path("good")
     assert path.read_bytes() == CONTENT and seen[-1] == (len(CONTENT), len(CONTENT))
-    monkeypatch.setattr(weights, "_blocks", None)
-    assert weights.fetch("good") == path
+    assert weights.fetch("good") == path and Server.asked == ["/good"]
 
 
 def test_the_command_fetches_what_does_not_come_with_the_package(
@@ -189,7 +213,6 @@ def test_a_damaged_file_is_fetched_again() -> None:
     ("name", "says"),
     [
         ("wrong", "not the published file"),
-        ("short", "not the published file"),
         ("endless", "not the published file"),
         ("absent", "Not Found"),
         ("local", "http or https only"),
@@ -202,14 +225,61 @@ def test_a_fetch_that_fails_leaves_no_file(name: str, says: str, published: Path
     assert not published.exists() or not list(published.iterdir())
 
 
-def test_no_server_is_an_error_that_says_so(published: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_was_cut_off_goes_on_where_it_stopped(published: Path) -> None:
+    with pytest.raises(WeightsError, match="cut off after 3000 of 7000 bytes") as caught:
+        weights.fetch("cut")
+    assert "weights fetch cut" in caught.value.hint
+    assert [path.name for path in published.iterdir()] == ["cut.safetensors.part"]
+    seen: list[tuple[int, int]] = []
+    path = weights.fetch("cut", on_progress=lambda done, size: seen.append((done, size)))
+    assert path.read_bytes() == CONTENT and list(published.iterdir()) == [path]
+    assert Server.asked == ["/cut", "/cut bytes=3000-"] and seen == [(7000, 7000)]
+
+
+def test_a_download_that_ends_early_without_a_length_is_no_file(published: Path) -> None:
+    with pytest.raises(WeightsError, match="cut off after 6993 of 7000 bytes"):
+        weights.fetch("short")
+    assert not (published / "short.safetensors").exists()
+
+
+@pytest.mark.parametrize("name", ["good", "whole"])
+@pytest.mark.parametrize("begun", [b"x" * 100, CONTENT[:100], b"y" * 9000], ids=["other", "own", "longer"])
+def test_whatever_was_begun_before_the_right_file_comes(name: str, begun: bytes, published: Path) -> None:
+    published.mkdir()
+    (published / f"{name}.safetensors.part").write_bytes(begun)
+    assert weights.fetch(name).read_bytes() == CONTENT
+    assert [path.name for path in published.iterdir()] == [f"{name}.safetensors"]
+
+
+def test_the_beginning_of_a_digest_is_enough_where_no_more_is_published(published: Path) -> None:
+    path = weights.fetch("unsized")
+    assert weights.verify("unsized") == path
+    path.write_bytes(CONTENT + b"?")
+    with pytest.raises(WeightsError, match="not what was published"):
+        weights.verify("unsized")
+    (published / "unsized.pth.part").write_bytes(CONTENT)  # all of it came, but it was never renamed
+    assert weights.fetch("unsized").read_bytes() == CONTENT
+
+
+def test_no_server_is_an_error_that_says_what_to_do(published: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise ConnectionRefusedError("nobody there")
 
     monkeypatch.setattr(weights.urllib.request, "urlopen", refuse)
-    with pytest.raises(WeightsError, match="cannot be fetched: nobody there"):
+    with pytest.raises(WeightsError, match="cannot be fetched: nobody there") as caught:
         weights.fetch("good")
+    assert f"put it at {published / 'good.safetensors'}" in caught.value.hint
     assert not list(published.iterdir())
+
+
+def test_a_folder_that_cannot_be_written_is_an_error(
+    published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("CLEANPLATE_WEIGHTS", str(tmp_path / "file" / "weights"))
+    with pytest.raises(WeightsError, match="cannot be written") as caught:
+        weights.fetch("good")
+    assert "CLEANPLATE_WEIGHTS" in caught.value.hint and not published.exists()
 
 
 def test_the_list_is_refreshed_from_the_files(published: Path) -> None:

@@ -29,8 +29,8 @@ from ..segmentator import (
     Variant,
     build_segmentator,
     fold_norms,
-    load_torchvision_trunk,
 )
+from ..torchvision import load_torchvision, read_state_dict
 from .data import Collection, Picture, read_collection
 from .loop import (
     Average,
@@ -62,7 +62,8 @@ class Recipe:
 
     variant: "compact" or "paper". teacher: file in DATA/teachers, "" for labels alone.
     start: a .safetensors file of a former run; stages 1 to 5 are then left out.
-    trunk: for the paper variant, a .safetensors state dict of torchvision's ResNet-101.
+    trunk: for the paper variant, a public state dict of torchvision's: the name of a fetched one
+    (`deeplabv3_resnet101_coco-586e9e4e`, `resnet101-cd907fc2`) or a file, see `models.torchvision`.
     seed: of everything random. side: pixels of a square crop, a multiple of 32.
     crops: cached for stages 1 to 4. effort: factor on the steps of stage 2.
     walk_crops, walk_steps: of stage 3, for each block.
@@ -168,7 +169,7 @@ def _first_network(
     if recipe.variant == "paper":
         network = build_segmentator(variant="paper")
         if recipe.trunk:
-            load_torchvision_trunk(network, read_weights(Path(recipe.trunk)))
+            load_torchvision(network, read_state_dict(recipe.trunk))
         return network
     network = build_segmentator(variant="compact", norm=True)
     fold_norms(network.aspp)

@@ -24,12 +24,16 @@ def list_() -> None:
             place = str(weights.weights_path(name))
         except weights.WeightsError:
             place = f"not here ({'cleanplate weights fetch ' + name if entry.url else 'missing'})"
-        typer.echo(f"{name:24} {entry.size / 1e6:7.1f} MB  {entry.licence:12} {place}")
+        size = f"{entry.size / 1e6:7.1f} MB" if entry.size is not None else " " * 10
+        typer.echo(f"{name:34} {size}  {entry.licence:12} {place}")
 
 
 @app.command()
 def fetch(names: Names = None) -> None:
-    """Download weights that do not come with the package; only a file with the right digest is kept."""
+    """Download weights that do not come with the package; only a file with the right digest is kept.
+
+    What was cut off goes on where it stopped.
+    """
     from models import weights
 
     chosen = names or [name for name, entry in weights.all_weights().items() if entry.url]
@@ -43,16 +47,16 @@ def fetch(names: Names = None) -> None:
 
 def _fetch(name: str) -> Path:
     from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
     from models import weights
 
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(name, total=weights.find_weights(name).size)
 
         def show(done: int, size: int) -> None:
-            bar.update(task, completed=done, total=size)
+            bar.update(task, completed=done, total=size or None)
 
         return weights.fetch(name, on_progress=show)
 
@@ -74,12 +78,12 @@ def verify(
     failed: list[weights.WeightsError] = []
     for name in names or weights.all_weights():
         try:
-            typer.echo(f"{name:24} ok       {weights.verify(name)}")
+            typer.echo(f"{name:34} ok       {weights.verify(name)}")
         except weights.WeightsError as error:
             if names is None and weights.find_weights(name).url and "not on this machine" in str(error):
-                typer.echo(f"{name:24} not fetched")
+                typer.echo(f"{name:34} not fetched")
                 continue
-            typer.echo(f"{name:24} FAILED   {error}")
+            typer.echo(f"{name:34} FAILED   {error}")
             failed.append(error)
     if failed:
         raise EngineError(
