@@ -94,6 +94,8 @@ def clean(
             "the engine none runs no network, so nothing says what is to go",
             hint="--masks FOLDER or VIDEO says it, or choose another --engine",
         )
+    if job.masks is None:
+        perceive.check_reported(config)
     began = perf_counter()
     with ExitStack() as stack:
         source = stack.enter_context(

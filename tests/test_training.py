@@ -70,7 +70,7 @@ def tiny(**changes):
     settings = {
         "teacher": "", "side": 64, "batch": 2, "heads_steps": 6, "joint_steps": 6, "threads": 1,
         "score_every": 4, "save_every": 4, "log_every": 1, "score_pictures": 2, "longest": 96,
-        "score_sizes": (128,),
+        "score_sizes": (128,), "heads_rate": 2e-2,
     }  # fmt: skip
     return program.Recipe(**{**settings, **changes})
 
@@ -78,10 +78,13 @@ def tiny(**changes):
 def test_set_aside_pictures_are_not_trained_on(data):
     collection = read_collection(data)
     kept = {p.image for p in collection.training}
-    aside = {p.image for p in (*collection.held_coco, *collection.held_people)}
+    held = {p.image for p in (*collection.held_coco, *collection.held_people)}
+    choosing = {p.image for p in (*collection.choosing_coco, *collection.choosing_people)}
+    aside = held | choosing
     assert len(collection.held_coco) == 2 and len(collection.held_people) == 3
+    assert choosing and not held & choosing
     assert not kept & aside and len(kept) + len(aside) == 24
-    assert aside == {p.image for p in read_collection(data).held_coco + read_collection(data).held_people}
+    assert held == {p.image for p in read_collection(data).held_coco + read_collection(data).held_people}
 
 
 def test_folder_without_pictures_says_what_is_wanted(tmp_path):
@@ -133,9 +136,11 @@ def test_teacher_background_stands_for_all_it_does_not_know():
     giraffe = 24
     assert giraffe in OTHERS and 1 not in OTHERS and len(OTHERS) + len(VOC_CLASSES) == 82
     logits[:, giraffe] = 0.0
-    assert float(teacher_loss(logits, scores, label)) < 1e-3
+    everywhere = torch.ones(1, 4, 4)
+    assert float(teacher_loss(logits, scores, label, everywhere)) < 1e-3
     logits[:, giraffe], logits[:, 1] = -30.0, 0.0
-    assert float(teacher_loss(logits, scores, label)) > 10
+    assert float(teacher_loss(logits, scores, label, everywhere)) > 10
+    assert float(teacher_loss(logits, scores, label, 0 * everywhere)) == 0
 
 
 def test_teacher_scores_keep_their_place():
