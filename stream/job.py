@@ -11,7 +11,7 @@ from pathlib import Path
 from time import perf_counter
 
 from configs.schema import Config, load_config
-from stream import judge, pipeline, resume
+from stream import judge, perceive, pipeline, resume
 from stream.errors import CleanplateError, UsageError
 from stream.filling import FillingState
 from stream.masks import open_masks
@@ -89,6 +89,8 @@ def clean(
             "the engine none runs no network, so nothing says what is to go",
             hint="--masks FOLDER or VIDEO says it, or choose another --engine",
         )
+    if job.masks is None:
+        perceive.check_reported(config)
     began = perf_counter()
     with ExitStack() as stack:
         source = stack.enter_context(

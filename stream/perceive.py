@@ -7,6 +7,8 @@ Masks are at working resolution, which is the segmentator's input turned back.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -15,6 +17,8 @@ from numpy.typing import NDArray
 from configs.schema import Config
 from models.instances import STRIDE, FoundThing, group_instances
 from models.labels import STUFF_NAMES, THING_NAMES
+from models.reported import left_out
+from models.weights import weights_path
 from stream import regions
 from stream.errors import UsageError
 from stream.networks import (
@@ -26,12 +30,13 @@ from stream.networks import (
     segmentator_spec,
     stuff_spec,
 )
-from stream.rules import check_class
+from stream.rules import check_class, parse_rules
 from stream.types import Frame, Image, Instance, Mask, Perception
 
 __all__ = [
     "NetworkSpec",
     "Networks",
+    "check_reported",
     "from_labels",
     "networks_to_build",
     "open_networks",
@@ -62,6 +67,31 @@ def open_networks(config: Config, width: int, height: int, rotation: int = 0) ->
     return networks
 
 
+def check_reported(config: Config) -> None:
+    """Raise `UsageError` when a class is to be removed that the segmentator's weights do not report."""
+    if config.engine.name == "none" or not config.judge.remove:
+        return
+    missing = _left_out(config)
+    for rule in parse_rules(config.judge.remove):
+        if rule.label in missing:
+            raise UsageError(
+                f"the network finds too few of class {rule.label!r} to report any",
+                where="--remove",
+                hint="mark it with --masks; models/weights/MODEL_CARD.md lists what is reported",
+            )
+
+
+def _left_out(config: Config) -> frozenset[str]:
+    given = config.models.weights.get("segmentator")
+    name = f"segmentator-{config.models.segmentator}" if given is None else str(given)
+    return _read_left_out(Path(name) if "." in name else weights_path(name))
+
+
+@lru_cache(maxsize=8)
+def _read_left_out(path: Path) -> frozenset[str]:
+    return left_out(path)
+
+
 def working_size(config: Config, frame: Frame) -> tuple[int, int]:
     """Height and width of the masks for a frame, in its coded orientation."""
     height, width = (frame.width, frame.height) if frame.rotation % 180 else (frame.height, frame.width)
@@ -79,7 +109,8 @@ def perceive(
 ) -> Perception:
     """Run the networks on a frame.
 
-    Things below `perceive.score` or smaller than `perceive.min_area` are left out. Without `look_at_things`
+    Things below `perceive.score` or smaller than `perceive.min_area` are left out, and so are classes that
+    the weights say they know too badly. Without `look_at_things`
     the segmentator rests and nothing is found; without `look_at_stuff` the stuff stays empty.
     """
     shape = working_size(config, frame)
@@ -94,7 +125,14 @@ def perceive(
     logits, centre, offset = (np.asarray(each, np.float32)[0] for each in engine(_as_input(shown)))
     found = group_instances(logits, centre, offset, peak=_PEAK, window=_WINDOW)
     smallest = config.perceive.min_area * rows * columns / STRIDE**2
-    sure = [each for each in found if each.score >= config.perceive.score and each.mask.sum() >= smallest]
+    unknown = _left_out(config)
+    sure = [
+        each
+        for each in found
+        if each.score >= config.perceive.score
+        and each.mask.sum() >= smallest
+        and THING_NAMES[each.label] not in unknown
+    ]
     edge = _foreground(logits) if sure else np.zeros((0, 0), np.float32)
     instances = []
     for each in sure:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from configs.schema import Config, load_config
 from models.labels import STUFF_NAMES, THING_NAMES
 from stream.errors import UsageError
 from stream.networks import Networks, input_size, networks_to_build, segmentator_spec, stuff_spec
-from stream.perceive import from_labels, perceive, working_size
+from stream.perceive import check_reported, from_labels, perceive, working_size
 from stream.types import Frame
 
 CONFIG = load_config("tourist", overrides={"perceive.size": 256})
@@ -169,3 +171,18 @@ def test_the_networks_of_a_run_are_known_beforehand() -> None:
     assert upright[0].label == "segmentator-compact 256x128"
     other = load_config("tourist", overrides={"models.weights": {"segmentator": "mine.safetensors"}})
     assert networks_to_build(other, 640, 360)[0].weights == "mine.safetensors"
+
+
+def test_classes_the_weights_leave_out_are_neither_reported_nor_promised(tmp_path: Path) -> None:
+    weights = tmp_path / "some.safetensors"
+    save_file({"x": np.zeros(1, np.float32)}, weights, metadata={"left_out": "car, toaster"})
+    change = {"perceive.size": 256, "models.weights": {"segmentator": str(weights)}}
+    config = load_config("tourist", overrides=change)
+    frame = scene()
+    networks, _ = networks_for(frame, config)
+    seen = perceive(networks, frame, look_at_stuff=False, config=config)
+    assert [each.label for each in seen.instances] == ["person"]
+    check_reported(load_config("tourist", overrides={**change, "judge.remove": ("person@3,4",)}))
+    with pytest.raises(UsageError, match="too few of class 'toaster'") as caught:
+        check_reported(load_config("tourist", overrides={**change, "judge.remove": ("toaster",)}))
+    assert "--masks" in caught.value.hint

@@ -11,16 +11,20 @@ import torch
 from safetensors import safe_open
 from typer.testing import CliRunner
 
-from models.segmentator import CompactTrunk, build_segmentator
+from models.segmentator import CompactTrunk, build_segmentator, fold_norms
 from models.training import segmentator as program
 from models.training.data import read_collection
 from models.training.loop import Journal, cosine, load_checkpoint, read_weights, save_checkpoint
 from models.training.losses import OTHERS, Batch, resolve_hints, teacher_at_stride_4, teacher_loss
-from models.training.mimicry import fill_cache, train_block
+from models.training.mimicry import Scorer, fill_cache, train_block
+from models.training.muon import Muon, muon_groups, orthogonal
+from models.training.parallel import Workers
+from models.training.precision import widen_depthwise
 from models.training.scores import average_precision, score_pictures
+from models.training.taught import read_taught, taught_path, teach
 from models.training.teacher import VOC_CLASSES, DeeplabTeacher
 from models.training.views import ViewMaker, read_cutouts
-from models.training.walk import walk
+from models.training.walk import settle, walk
 from stream.commands import app
 from stream.errors import UsageError
 
@@ -70,7 +74,7 @@ def tiny(**changes):
     settings = {
         "teacher": "", "side": 64, "batch": 2, "heads_steps": 6, "joint_steps": 6, "threads": 1,
         "score_every": 4, "save_every": 4, "log_every": 1, "score_pictures": 2, "longest": 96,
-        "score_sizes": (128,),
+        "score_sizes": (128,), "heads_rate": 2e-2,
     }  # fmt: skip
     return program.Recipe(**{**settings, **changes})
 
@@ -78,10 +82,13 @@ def tiny(**changes):
 def test_set_aside_pictures_are_not_trained_on(data):
     collection = read_collection(data)
     kept = {p.image for p in collection.training}
-    aside = {p.image for p in (*collection.held_coco, *collection.held_people)}
+    held = {p.image for p in (*collection.held_coco, *collection.held_people)}
+    choosing = {p.image for p in (*collection.choosing_coco, *collection.choosing_people)}
+    aside = held | choosing
     assert len(collection.held_coco) == 2 and len(collection.held_people) == 3
+    assert choosing and not held & choosing
     assert not kept & aside and len(kept) + len(aside) == 24
-    assert aside == {p.image for p in read_collection(data).held_coco + read_collection(data).held_people}
+    assert held == {p.image for p in read_collection(data).held_coco + read_collection(data).held_people}
 
 
 def test_folder_without_pictures_says_what_is_wanted(tmp_path):
@@ -133,9 +140,11 @@ def test_teacher_background_stands_for_all_it_does_not_know():
     giraffe = 24
     assert giraffe in OTHERS and 1 not in OTHERS and len(OTHERS) + len(VOC_CLASSES) == 82
     logits[:, giraffe] = 0.0
-    assert float(teacher_loss(logits, scores, label)) < 1e-3
+    everywhere = torch.ones(1, 4, 4)
+    assert float(teacher_loss(logits, scores, label, everywhere)) < 1e-3
     logits[:, giraffe], logits[:, 1] = -30.0, 0.0
-    assert float(teacher_loss(logits, scores, label)) > 10
+    assert float(teacher_loss(logits, scores, label, everywhere)) > 10
+    assert float(teacher_loss(logits, scores, label, 0 * everywhere)) == 0
 
 
 def test_teacher_scores_keep_their_place():
@@ -185,6 +194,114 @@ def test_blocks_learn_from_a_teacher_and_are_strung_together(data, tmp_path):
     steps = [line for line in journal.read() if line["stage"] == "walk"]
     assert [line["block"] for line in steps] == list(range(16))
     assert all(line["after"] <= line["before"] for line in steps)
+
+
+def test_settling_brings_the_joints_nearer_to_the_teacher_and_resumes(data, tmp_path):
+    torch.manual_seed(0)
+    pictures = read_collection(data).training
+    cache = fill_cache(tmp_path / "cache", DrawnTeacher(), pictures, count=24, side=64, seed=0, workers=1)
+    student = build_segmentator(norm=True).eval()
+    fold_norms(student)
+    trunk, scorer = student.trunk, Scorer(student.aspp, 160)
+    journal = Journal(tmp_path / "journal.jsonl", str)
+
+    def run(steps: int) -> list[list[float]]:
+        settle(
+            trunk, scorer, cache, steps=steps, batch=4, rate=2e-2, seed=0, workers=2, journal=journal,
+            checkpoint=tmp_path / "settle.pt",
+        )  # fmt: skip
+        return [line["errors"] for line in journal.read()]
+
+    run(1)
+    errors = run(40)
+    assert len(errors[-1]) == 17
+    assert sum(errors[-1][:16]) < 0.95 * sum(errors[0][:16])
+    assert load_checkpoint(tmp_path / "settle.pt")["step"] == 40
+
+
+def test_orthogonal_momentum_solves_what_is_badly_scaled():
+    values = torch.linalg.svdvals(orthogonal(torch.randn(12, 40, generator=torch.manual_seed(0))))
+    assert float(values.min()) > 0.5 and float(values.max()) < 1.5
+
+    def fit(make):
+        torch.manual_seed(0)
+        layer = torch.nn.Conv2d(16, 16, 1)
+        x = torch.randn(64, 16, 1, 1) * torch.logspace(0, -2, 16).view(1, 16, 1, 1)
+        target = torch.nn.functional.conv2d(x, torch.randn(16, 16, 1, 1))
+        optimizer = make(layer)
+        for step in range(120):
+            for group in optimizer.param_groups:
+                group["lr"] = group.get("share", 1.0) * cosine(step, 120, 0.2)
+            optimizer.zero_grad()
+            ((layer(x) - target).square() / target.var(0)).mean().backward()
+            optimizer.step()
+        return float((layer(x) - target).detach().square().mean() / target.var())
+
+    plain = fit(lambda layer: torch.optim.SGD(layer.parameters(), lr=0.2))
+    assert fit(lambda layer: Muon(muon_groups(layer))) < 0.7 * plain
+
+
+def test_threads_add_up_to_the_gradient_of_the_whole():
+    torch.manual_seed(0)
+    layer, x = torch.nn.Conv2d(3, 4, 3), torch.randn(6, 3, 8, 8)
+    layer(x).square().mean().backward()
+    whole = layer.weight.grad.clone()
+    layer.zero_grad()
+
+    def run(module, part):
+        loss = module(part).square().mean()
+        loss.backward()
+        return float(loss.detach())
+
+    team = Workers(layer, 3, run)
+    first = team(list(x.split(2)))
+    torch.testing.assert_close(layer.weight.grad, whole)
+    with torch.no_grad():
+        layer.weight.mul_(0.5)  # all threads see the new weights
+    layer.zero_grad()
+    assert np.mean(team(list(x.split(2)))) < np.mean(first)
+
+
+def test_lower_precision_keeps_wide_what_would_be_slow():
+    torch.manual_seed(0)
+    trunk = CompactTrunk(norm=False)
+    x = torch.rand(1, 3, 64, 64)
+    exact = trunk(x)[-1]
+    widen_depthwise(trunk)
+    torch.testing.assert_close(trunk(x)[-1], exact)
+    with torch.autocast("cpu", torch.bfloat16):
+        near = trunk(x)[-1]
+    assert near.dtype == torch.bfloat16
+    assert float((near.float() - exact).abs().mean() / exact.abs().mean()) < 0.1
+
+
+class Seer(DrawnTeacher):
+    """Takes every red pixel for a person and every blue one for a bus."""
+
+    def __call__(self, image, **_):
+        small = torch.nn.functional.avg_pool2d(image, 16)
+        scores = torch.zeros(len(image), 21, *small.shape[2:])
+        scores[:, 0] = 4
+        scores[:, VOC_CLASSES.index(1)] = 9.0 * (small[:, 0] - small[:, 2] > 60)
+        scores[:, VOC_CLASSES.index(6)] = 9.0 * (small[:, 2] - small[:, 0] > 60)
+        return scores, []
+
+
+def test_teachers_word_is_kept_where_the_boxes_allow_it(data, tmp_path):
+    picture = next(p for p in read_collection(data).training if p.kind == "full")
+    teach(tmp_path, Seer(), [picture], workers=1)
+    found = read_taught(taught_path(tmp_path, picture))
+    assert found.shape == (21, 12, 16)
+    np.testing.assert_allclose(np.exp(found).sum(0), 1, atol=0.15)
+    best = np.array(VOC_CLASSES)[found.argmax(0)]
+    assert best[8, 12] == 3 and not (best == 6).any()  # the box says that the bus is a car
+    x0, y0, x1, y1 = next(t.box for t in picture.things if t.label == 1)
+    assert best[int(y0 + y1) // 16, int(x0 + x1) // 16] == 1
+    maker = ViewMaker(((1.0, (picture,)),), (), 128, (128, 128), pasted=0, mosaic=0, taught=tmp_path)
+    for seed in range(4):  # mirrored ones among them
+        view = maker(np.random.default_rng(seed))
+        sure = view.taught_known & (view.label == 1)
+        assert (view.taught[VOC_CLASSES.index(1)][sure] > np.log(0.2)).mean() > 0.6
 
 
 def test_average_precision_of_known_lists():

@@ -140,15 +140,22 @@ def read_camvid(folder: Path) -> list[Picture]:
 
 @dataclass(frozen=True)
 class Collection:
-    """Training pictures, and those set aside to score with (never trained on)."""
+    """Training pictures, those set aside to score with, and those to choose by (neither is trained on)."""
 
     training: tuple[Picture, ...]
     held_coco: tuple[Picture, ...]
     held_people: tuple[Picture, ...]
+    choosing_coco: tuple[Picture, ...] = ()
+    choosing_people: tuple[Picture, ...] = ()
 
 
 def read_collection(
-    data: Path, *, held_full: int = 120, held_people: int = 60, held_street: float = 0.1
+    data: Path,
+    *,
+    held_full: int = 120,
+    held_people: int = 60,
+    held_street: float = 0.1,
+    choosing: int = 40,
 ) -> Collection:
     """Everything under `data`, split by the names' digests; ValueError when there is nothing."""
     coco, people = read_coco(data / "coco"), read_people(data / "people")
@@ -159,10 +166,28 @@ def read_collection(
     people = sorted(people, key=lambda p: _chance(p.key))
     held = tuple(full[: min(held_full, len(full) // 4)])
     aside = tuple(people[: min(held_people, len(people) // 4)])
-    hidden = {p.image for p in (*held, *aside)}
+    # Checkpoints, thresholds and settings are chosen by pictures that are neither trained on nor reported.
+    rest, others = full[len(held) :], people[len(aside) :]
+    by_coco = tuple(rest[: min(choosing, len(rest) // 4)])
+    by_people = tuple(others[: min(choosing // 2, len(others) // 4)])
+    hidden = {p.image for p in (*held, *aside, *by_coco, *by_people)}
     training = [p for p in (*coco, *people) if p.image not in hidden]
     training += [p for p in street if _chance(p.key) >= held_street]
-    return Collection(tuple(training), held, aside)
+    return Collection(tuple(training), held, aside, by_coco, by_people)
+
+
+def rarity(pictures: Sequence[Picture]) -> np.ndarray:
+    """Probability (N,) of drawing each picture such that rare classes are seen more often.
+
+    A picture counts by its rarest class, one over the root of how many pictures show that; pictures
+    without annotated things (masks of people, street maps) count as the median of the others.
+    """
+    shown = [{t.label for t in p.things if not t.crowd} for p in pictures]
+    count = np.bincount([label for labels in shown for label in labels], minlength=len(THING_NAMES) + 1)
+    weight = np.array([max((count[k] ** -0.5 for k in labels), default=np.nan) for labels in shown])
+    middle = float(np.nanmedian(weight)) if np.isfinite(weight).any() else 1.0
+    weight = np.where(np.isnan(weight), middle, weight)
+    return np.asarray(weight / weight.sum(), np.float64)
 
 
 def fit_size(height: int, width: int, longer: int) -> tuple[int, int]:
@@ -182,12 +207,23 @@ def plain_view(
 ) -> np.ndarray:
     """A random (side, side, 3) uint8 cut of the picture at a random scale, mirrored at random."""
     image = picture.read()
-    height, width = fit_size(image.shape[0], image.shape[1], int(random.integers(longer[0], longer[1] + 1)))
+    shape = image.shape
+    height, width = fit_size(shape[0], shape[1], int(random.integers(longer[0], longer[1] + 1)))
     image = resize(image, height, width)
-    if random.random() < 0.5:
+    mirrored = bool(random.random() < 0.5)
+    if mirrored:
         image = image[:, ::-1]
     top = int(random.integers(0, max(1, height - side + 1)))
     left = int(random.integers(0, max(1, width - side + 1)))
+    if picture.things and random.random() < 0.6:  # a thing rather than any place
+        x0, y0, x1, y1 = picture.things[int(random.integers(len(picture.things)))].box
+        across, down = width / shape[1], height / shape[0]
+        middle = (x0 + x1) / 2 * across, (y0 + y1) / 2 * down
+        if mirrored:
+            middle = width - middle[0], middle[1]
+        jitter = random.uniform(-0.25, 0.25, 2) * side
+        left = int(np.clip(middle[0] + jitter[0] - side / 2, 0, max(0, width - side)))
+        top = int(np.clip(middle[1] + jitter[1] - side / 2, 0, max(0, height - side)))
     cut = image[top : top + side, left : left + side]
     view = np.full((side, side, 3), GREY, np.uint8)
     view[: cut.shape[0], : cut.shape[1]] = cut

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -13,7 +14,9 @@ from ..labels import THING_NAMES
 from ..segmentator import SegmentatorOutput
 from .data import IGNORE
 from .teacher import VOC_CLASSES
-from .views import View
+
+if TYPE_CHECKING:
+    from .views import View
 
 OTHERS = tuple(k for k in range(len(THING_NAMES) + 1) if k == 0 or k not in VOC_CLASSES)
 """Background and the 60 classes the teacher does not know: what its background stands for."""
@@ -32,6 +35,8 @@ class Batch:
     weight: Tensor
     hint_offset: Tensor
     hint_weight: Tensor
+    taught: Tensor
+    taught_known: Tensor
 
     @classmethod
     def of(cls, views: list[View], device: torch.device) -> Batch:
@@ -62,9 +67,8 @@ def teacher_at_stride_4(scores: Tensor, size: tuple[int, int]) -> Tensor:
     return torch.einsum("hy,bcyx,wx->bchw", rows, scores, columns)
 
 
-def _families(device: torch.device) -> Tensor:
-    """Class 0..80 to a family within which the teacher may mistake one class for another."""
-    family = torch.arange(len(THING_NAMES) + 1)
+def _families() -> np.ndarray:
+    family = np.arange(len(THING_NAMES) + 1)
     for names in (
         ("car", "bus", "train", "truck"),
         ("bicycle", "motorcycle"),
@@ -75,7 +79,11 @@ def _families(device: torch.device) -> Tensor:
     ):
         numbers = [THING_NAMES.index(name) + 1 for name in names]
         family[numbers] = numbers[0]
-    return family.to(device)
+    return family
+
+
+FAMILIES = _families()
+"""Class 0..80 to a family within which the teacher may mistake one class for another."""
 
 
 def resolve_hints(batch: Batch, teacher: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -85,7 +93,7 @@ def resolve_hints(batch: Batch, teacher: Tensor) -> tuple[Tensor, Tensor, Tensor
     that class or one of its family gets the box's class: a truck the teacher calls a car is a truck.
     """
     label, hint = batch.label.long(), batch.hint.long()
-    family = _families(label.device)
+    family = torch.from_numpy(FAMILIES).to(label.device)
     agrees = (label == IGNORE) & (hint > 0) & (teacher > 0) & (family[teacher] == family[hint])
     label = torch.where(agrees, hint, label)
     offset = torch.where(agrees[:, None], batch.hint_offset, batch.offset)
@@ -93,11 +101,12 @@ def resolve_hints(batch: Batch, teacher: Tensor) -> tuple[Tensor, Tensor, Tensor
     return label, offset, weight
 
 
-def teacher_loss(logits: Tensor, scores: Tensor, label: Tensor) -> Tensor:
+def teacher_loss(logits: Tensor, scores: Tensor, label: Tensor, known: Tensor) -> Tensor:
     """Kullback-Leibler distance to the teacher, our background and unknown classes summed as its own.
 
-    Labelled cells weigh half, and a tenth where the label contradicts the teacher. Things weigh no
-    more than background: with four times the weight everything doubtful became a thing.
+    scores (B, 21, h, w), its scores or log probabilities, where `known`. Labelled cells weigh half, and a
+    tenth where the label contradicts the teacher. Things weigh no more than background: with four times
+    the weight everything doubtful became a thing.
     """
     truth = scores.softmax(1)
     ours = logits.log_softmax(1)
@@ -108,7 +117,7 @@ def teacher_loss(logits: Tensor, scores: Tensor, label: Tensor) -> Tensor:
     voc_of[list(VOC_CLASSES)] = torch.arange(len(VOC_CLASSES), device=label.device)
     agrees = voc_of[label] == scores.argmax(1)
     trust = torch.where(label == IGNORE, 1.0, torch.where(agrees, 0.5, 0.1))
-    return 1.5 * (trust * distance).mean()
+    return 1.5 * (trust * known * distance).mean()
 
 
 def label_loss(logits: Tensor, label: Tensor) -> Tensor:
@@ -145,21 +154,17 @@ class Weights:
     offset: float = 0.5
 
 
-def total_loss(
-    out: SegmentatorOutput, batch: Batch, teacher_scores: Tensor | None, shares: Weights
-) -> tuple[Tensor, dict[str, float]]:
-    """The weighted sum, and each loss for the log; without a teacher only the labels speak."""
+def total_loss(out: SegmentatorOutput, batch: Batch, shares: Weights) -> tuple[Tensor, dict[str, float]]:
+    """The weighted sum, and each loss for the log; where nothing is taught only the labels speak."""
     logits = out.logits.float()
-    parts: dict[str, Tensor] = {}
-    if teacher_scores is None:
-        label, offset, weight = batch.label.long(), batch.offset, batch.weight
-    else:
-        scores = teacher_at_stride_4(teacher_scores.float(), (logits.shape[2], logits.shape[3]))
-        voc = torch.tensor(VOC_CLASSES, device=logits.device)
-        label, offset, weight = resolve_hints(batch, voc[scores.argmax(1)])
-        parts["teacher"] = teacher_loss(logits, scores, label)
-    parts["label"] = label_loss(logits, label)
-    parts["centre"] = centre_loss(out.centre, batch.heat, batch.heat_known)
-    parts["offset"] = offset_loss(out.offset, offset, weight)
+    voc = torch.tensor(VOC_CLASSES, device=logits.device)
+    taught = voc[batch.taught.argmax(1)] * batch.taught_known
+    label, offset, weight = resolve_hints(batch, taught)
+    parts = {
+        "teacher": teacher_loss(logits, batch.taught, label, batch.taught_known),
+        "label": label_loss(logits, label),
+        "centre": centre_loss(out.centre, batch.heat, batch.heat_known),
+        "offset": offset_loss(out.offset, offset, weight),
+    }
     total = torch.stack([getattr(shares, name) * value for name, value in parts.items()]).sum()
     return total, {name: float(value.detach()) for name, value in parts.items()}

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from ..segmentator import Aspp, CompactTrunk, Front, InvertedResidual
-from .data import Picture, pick, plain_view
+from .data import Picture, plain_view, rarity
 from .loop import Journal, cosine, load_checkpoint, save_checkpoint, set_rate
 from .teacher import DeeplabTeacher
 
@@ -46,6 +46,11 @@ class TeacherCache:
             np.load(folder / f"tap{k:02d}.npy", mmap_mode="r")
             for k in range(FIRST_TAP, FIRST_TAP + facts["taps"])
         ]
+
+    @property
+    def joints(self) -> int:
+        """How many blocks have features here."""
+        return len(self._taps)
 
     def tap(self, block: int) -> np.ndarray:
         """The 8-bit features that block `block` should give."""
@@ -87,6 +92,7 @@ def fill_cache(
 
     images = create("image.npy", (side, side, 3), np.uint8)
     scores = create("scores.npy", (21, side // 16, side // 16), np.float16)
+    chances = rarity(pictures)
     stores = [
         create(f"tap{k:02d}.npy", tuple(p.shape[1:]), np.uint8) for k, p in zip(taps, probe, strict=True)
     ]
@@ -95,8 +101,9 @@ def fill_cache(
         random = np.random.default_rng((seed, start))
         stop = min(start + batch, count)
         for row in range(start, stop):
-            longer = int(1.125 * side), int(2.0 * side) + 1
-            images[row] = plain_view(pick(pictures, random), side, longer, random)
+            longer = int(1.2 * side), int(2.3 * side)
+            picture = pictures[int(random.choice(len(pictures), p=chances))]
+            images[row] = plain_view(picture, side, longer, random)
         x = torch.from_numpy(images[start:stop].transpose(0, 3, 1, 2).astype(np.float32))
         answer, features = teacher(x, taps=taps)
         scores[start:stop] = answer.half().numpy()

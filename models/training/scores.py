@@ -8,11 +8,13 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 import torch
+from torch import nn
 
 from ..instances import group_instances
 from ..labels import THING_NAMES
 from ..segmentator import Segmentator
 from .data import GREY, IGNORE, Picture, fit_size, resize
+from .losses import teacher_at_stride_4
 from .teacher import VOC_CLASSES
 
 Maps = tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -36,6 +38,24 @@ def predictor(network: Segmentator) -> Predict:
         x = torch.from_numpy(padded).to(device).permute(2, 0, 1)[None].float() / 255
         out = network(x)
         return out.logits[0].cpu().numpy(), out.centre[0].cpu().numpy(), out.offset[0].cpu().numpy()
+
+    return predict
+
+
+def voc_predictor(trunk: nn.Module, scorer: nn.Module) -> Predict:
+    """The same for a trunk with the teacher's 21 classes behind it: no centres, no offsets."""
+
+    @torch.inference_mode()
+    def predict(image: np.ndarray) -> Maps:
+        height, width = (-(-v // 32) * 32 for v in image.shape[:2])
+        padded = np.full((height, width, 3), GREY, np.uint8)
+        padded[: image.shape[0], : image.shape[1]] = image
+        x = torch.from_numpy(padded).permute(2, 0, 1)[None].float() / 127.5 - 1
+        found = teacher_at_stride_4(scorer(trunk(x)[-1]), (height // 4, width // 4))[0].numpy()
+        logits = np.full((len(THING_NAMES) + 1, *found.shape[1:]), -30, np.float32)
+        logits[list(VOC_CLASSES)] = found
+        nothing = np.zeros((3, *found.shape[1:]), np.float32)
+        return logits, nothing[:1] - 9, nothing[1:]
 
     return predict
 

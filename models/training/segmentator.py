@@ -2,8 +2,9 @@
 
 Stages of the compact variant: (1) a cache of crops with the teacher's features at its joints,
 (2) every block by itself, (3) the walk, (4) all blocks together on the teacher's features,
-(5) decoder, 81 classes, centres and offsets with the trunk frozen, (6) everything together, the
-teacher on all cells beside the labels. The paper variant starts at (5) with a public trunk.
+(5) decoder, 81 classes, centres and offsets with the trunk frozen, (6) everything together, what the
+teacher says of each picture (made once, `taught.py`) beside the labels. The paper variant starts at (5)
+with a public trunk.
 Each stage leaves a file in the work folder and is not repeated.
 """
 
@@ -26,6 +27,7 @@ from torch import Tensor, nn
 from ..segmentator import (
     CompactTrunk,
     Segmentator,
+    SegmentatorOutput,
     Variant,
     build_segmentator,
     fold_norms,
@@ -40,20 +42,22 @@ from .loop import (
     draw_curve,
     load_checkpoint,
     read_weights,
-    relative_groups,
     save_checkpoint,
     set_rate,
     write_weights,
 )
 from .losses import Batch, Weights, total_loss
-from .mimicry import Scorer, fill_cache, freeze_norms, spread, train_blocks
-from .scores import predictor, score_pictures
+from .mimicry import Scorer, TeacherCache, fill_cache, freeze_norms, train_blocks
+from .muon import Muon, muon_groups
+from .parallel import Workers
+from .precision import widen_depthwise
+from .scores import predictor, score_pictures, voc_predictor
+from .taught import teach
 from .teacher import DeeplabTeacher
 from .views import View, ViewMaker, read_cutouts
 from .walk import settle, walk
 
-FEATURE_TAPS = (2, 5, 9, 12, 16)
-"""Teacher taps (units 3, 6, 10, 13, 17) that the trunk's blocks 1, 4, 8, 11 and 15 are held to."""
+STAGES = ("blocks", "settle", "heads", "joint")
 
 
 @dataclass(frozen=True)
@@ -61,17 +65,17 @@ class Recipe:
     """Settings of one training run.
 
     variant: "compact" or "paper". teacher: file in DATA/teachers, "" for labels alone.
-    start: a .safetensors file of a former run; stages 1 to 5 are then left out.
+    start: a .safetensors file of a former run, and `begin` the stage that goes on from it: "settle",
+    "heads" or "joint".
     trunk: for the paper variant, a public state dict of torchvision's: the name of a fetched one
     (`deeplabv3_resnet101_coco-586e9e4e`, `resnet101-cd907fc2`) or a file, see `models.torchvision`.
     seed: of everything random. side: pixels of a square crop, a multiple of 32.
     crops: cached for stages 1 to 4. effort: factor on the steps of stage 2.
     walk_crops, walk_steps: of stage 3, for each block.
     settle_steps, settle_rate: stage 4. heads_steps, heads_rate: stage 5.
-    joint_steps, joint_rate: stage 6. joint_heads_rate: there for what lies behind the trunk, while it
-    still has norms; without them (`start`) it is `heads_share` times the trunk's rate.
-    settle_rate and joint_rate are relative to the size of each tensor.
-    batch: views a step. features: weight of the teacher's features at the start of stage 6.
+    joint_steps, joint_rate: stage 6; what lies behind the trunk learns `heads_share` times as fast.
+    All rates but the blocks' are relative to the size of each tensor (see `muon.py`).
+    batch: views a step.
     longest: largest longer side a picture is scaled to. pasted, mosaic: share of such views.
     score_every, save_every, log_every: steps between scores, checkpoints and log lines.
     score_pictures: set-aside pictures of each kind scored on the way; all are at the end.
@@ -82,36 +86,35 @@ class Recipe:
     variant: Variant = "compact"
     teacher: str = "deeplab_voc_mnv2_513_uint8.tflite"
     start: str = ""
+    begin: str = "joint"
     trunk: str = ""
     seed: int = 1
     side: int = 256
-    crops: int = 4000
+    crops: int = 9000
     effort: float = 2.0
     walk_crops: int = 400
     walk_steps: int = 500
-    settle_steps: int = 1500
-    settle_rate: float = 3e-4
+    settle_steps: int = 4000
+    settle_rate: float = 3e-3
     heads_steps: int = 600
-    heads_rate: float = 2e-3
+    heads_rate: float = 6e-3
     joint_steps: int = 4000
-    joint_rate: float = 2e-4
-    joint_heads_rate: float = 1e-3
-    heads_share: float = 4.0
-    batch: int = 8
-    features: float = 1.0
+    joint_rate: float = 5e-4
+    heads_share: float = 3.0
+    batch: int = 16
     longest: int = 640
     pasted: float = 0.45
     mosaic: float = 0.15
-    score_every: int = 250
+    score_every: int = 200
     save_every: int = 50
     log_every: int = 25
     score_pictures: int = 40
-    score_sizes: tuple[int, ...] = (385, 513)
+    score_sizes: tuple[int, ...] = (513, 385)
     threads: int = 2
 
 
 GROUP_SHARES: dict[str, float] = {
-    "full": 0.3, "partial": 0.43, "selfie": 0.06, "fashion": 0.05, "web": 0.03, "camvid": 0.13,
+    "full": 0.35, "partial": 0.4, "selfie": 0.07, "fashion": 0.05, "web": 0.04, "camvid": 0.09,
 }  # fmt: skip
 """How often a view is of a picture of each kind; kinds the data lack are left out."""
 
@@ -122,19 +125,16 @@ def train(data: Path, work: Path, recipe: Recipe, *, log: Log) -> Path:
     Raises ValueError when `data` holds no pictures or a file named in the recipe is not there.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    threads = recipe.threads or os.cpu_count() or 1
-    torch.set_num_threads(threads)
+    torch.set_num_threads(_threads(recipe))
     torch.manual_seed(recipe.seed)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     journal = Journal(work / "journal.jsonl", log)
     collection = read_collection(data)
-    teacher = _teacher(data, recipe, device)
     network = _first_network(data, work, recipe, collection, journal)
-    maker = _view_maker(data, collection, recipe)
-    run = _Run(work, recipe, maker, teacher, device, journal, collection)
-    if not recipe.start and not (work / "joint.pt").is_file():
+    maker = _view_maker(data, collection, recipe, _taught(data, work, recipe, collection, device))
+    run = _Run(work, recipe, maker, device, journal, collection)
+    if (not recipe.start or recipe.begin != "joint") and not (work / "joint.pt").is_file():
         network = run.stage("heads", network)
-    torch.set_num_threads(threads)
     network = run.stage("joint", network)
     if recipe.variant == "compact":
         fold_norms(network)
@@ -149,22 +149,41 @@ def train(data: Path, work: Path, recipe: Recipe, *, log: Log) -> Path:
     return write_weights(work / f"segmentator-{recipe.variant}.safetensors", network, metadata)
 
 
-def _teacher(data: Path, recipe: Recipe, device: torch.device) -> DeeplabTeacher | None:
+def _taught(
+    data: Path, work: Path, recipe: Recipe, collection: Collection, device: torch.device
+) -> Path | None:
+    """The folder of what the teacher says of each training picture, made where it is missing."""
     if not recipe.teacher:
         return None
+    workers = torch.get_num_threads() if device.type == "cpu" else 1
+    torch.set_num_threads(1)
+    teacher = DeeplabTeacher(_teacher_file(data, recipe), device)
+    folder = teach(work / "taught", teacher, collection.training, workers=workers)
+    torch.set_num_threads(workers)
+    return folder
+
+
+def _teacher_file(data: Path, recipe: Recipe) -> Path:
     path = data / "teachers" / recipe.teacher
     if not path.is_file():
         raise ValueError(f"no teacher {path}: fetch it or set teacher= to train on labels alone")
-    return DeeplabTeacher(path, device)
+    return path
 
 
 def _first_network(
     data: Path, work: Path, recipe: Recipe, collection: Collection, journal: Journal
 ) -> Segmentator:
-    """The network as stage 5 (or, with `start` or a checkpoint, stage 6) finds it."""
+    """The network as stage 5 or 6 finds it."""
+    if recipe.begin not in STAGES[1:]:
+        raise ValueError(f"begin={recipe.begin!r} is no stage to go on with: use {', '.join(STAGES[1:])}")
     if recipe.start:
         network = build_segmentator(variant=recipe.variant)
         network.load_state_dict(read_weights(Path(recipe.start)))
+        if recipe.begin == "settle" and isinstance(network.trunk, CompactTrunk):
+            torch.set_num_threads(1)
+            teacher = DeeplabTeacher(_teacher_file(data, recipe))
+            cache = _cache(work, recipe, collection, teacher)
+            _settle(network.trunk, Scorer(network.aspp, 160), cache, work, recipe, collection, journal)
         return network
     if recipe.variant == "paper":
         network = build_segmentator(variant="paper")
@@ -194,46 +213,66 @@ def _mimic(
     data: Path, work: Path, recipe: Recipe, collection: Collection, journal: Journal
 ) -> tuple[CompactTrunk, Scorer]:
     """Stages 1 to 4: a folded trunk and pyramid that give the teacher's features and classes."""
-    threads = torch.get_num_threads()
     student = build_segmentator(variant="compact", norm=True)
     trunk = student.trunk
     assert isinstance(trunk, CompactTrunk)
     scorer = Scorer(student.aspp, 160)
-    teacher = DeeplabTeacher(data / "teachers" / recipe.teacher)
+    workers = torch.get_num_threads()
     torch.set_num_threads(1)  # the jobs below run side by side instead
-    cache = fill_cache(
-        work / "cache", teacher, collection.training,
-        count=recipe.crops, side=recipe.side, seed=recipe.seed, workers=threads,
-    )  # fmt: skip
+    cache = _cache(work, recipe, collection, DeeplabTeacher(_teacher_file(data, recipe)))
     train_blocks(
         trunk, scorer, cache, work / "blocks",
-        effort=recipe.effort, seed=recipe.seed, workers=threads, journal=journal,
+        effort=recipe.effort, seed=recipe.seed, workers=workers, journal=journal,
     )  # fmt: skip
-    torch.set_num_threads(threads)
+    torch.set_num_threads(workers)
     walk(
         trunk, cache, work / "blocks", crops=recipe.walk_crops, steps=recipe.walk_steps,
         seed=recipe.seed, journal=journal,
     )  # fmt: skip
     fold_norms(trunk)
     fold_norms(scorer)
-    settle(
-        trunk, scorer, cache, steps=recipe.settle_steps, batch=recipe.batch,
-        rate=recipe.settle_rate, seed=recipe.seed, journal=journal, checkpoint=work / "settle.pt",
-    )  # fmt: skip
+    _settle(trunk, scorer, cache, work, recipe, collection, journal)
     return trunk, scorer
 
 
-def _view_maker(data: Path, collection: Collection, recipe: Recipe) -> ViewMaker:
+def _cache(work: Path, recipe: Recipe, collection: Collection, teacher: DeeplabTeacher) -> TeacherCache:
+    return fill_cache(
+        work / "cache", teacher, collection.training,
+        count=recipe.crops, side=recipe.side, seed=recipe.seed, workers=_threads(recipe),
+    )  # fmt: skip
+
+
+def _settle(
+    trunk: CompactTrunk, scorer: Scorer, cache: TeacherCache, work: Path, recipe: Recipe,
+    collection: Collection, journal: Journal,
+) -> None:  # fmt: skip
+    def look() -> dict[str, float]:
+        pictures = collection.choosing_coco[: recipe.score_pictures]
+        found = score_pictures(voc_predictor(trunk, scorer), pictures, recipe.score_sizes[0])
+        return {"person": found["person"], "mean20": found["mean20"]}
+
+    settle(
+        trunk, scorer, cache, steps=recipe.settle_steps, batch=recipe.batch, rate=recipe.settle_rate,
+        seed=recipe.seed, workers=_threads(recipe), journal=journal, checkpoint=work / "settle.pt",
+        look=look, look_every=2 * recipe.score_every,
+    )  # fmt: skip
+
+
+def _threads(recipe: Recipe) -> int:
+    return recipe.threads or os.cpu_count() or 1
+
+
+def _view_maker(data: Path, collection: Collection, recipe: Recipe, taught: Path | None) -> ViewMaker:
     groups: list[tuple[float, tuple[Picture, ...]]] = []
     for kind, share in GROUP_SHARES.items():
         members = tuple(p for p in collection.training if p.kind == kind)
         if members:
             groups.append((share, members))
-    hidden = (*collection.held_coco, *collection.held_people)
+    hidden = (*collection.held_coco, *collection.choosing_coco)
     cutouts = read_cutouts(data / "cutouts", collection.training, hidden)
     return ViewMaker(
-        tuple(groups), tuple(cutouts), recipe.side, (min(200, recipe.longest), recipe.longest),
-        recipe.pasted, recipe.mosaic,
+        tuple(groups), tuple(cutouts), recipe.side, (min(260, recipe.longest), recipe.longest),
+        recipe.pasted, recipe.mosaic, taught,
     )  # fmt: skip
 
 
@@ -241,10 +280,10 @@ class _Run:
     """Stages 5 and 6: what they share, and one loop for both."""
 
     def __init__(
-        self, work: Path, recipe: Recipe, maker: ViewMaker, teacher: DeeplabTeacher | None,
+        self, work: Path, recipe: Recipe, maker: ViewMaker,
         device: torch.device, journal: Journal, collection: Collection,
     ) -> None:  # fmt: skip
-        self.work, self.recipe, self.maker, self.teacher = work, recipe, maker, teacher
+        self.work, self.recipe, self.maker = work, recipe, maker
         self.device, self.journal, self.collection = device, journal, collection
 
     def stage(self, name: str, network: Segmentator) -> Segmentator:
@@ -268,12 +307,21 @@ class _Run:
         freeze_norms(network.trunk)
         seen: dict[str, float] = {}
         began = time.monotonic()
-        for step, batch in self._batches(name, first, steps):
-            set_rate(optimizer, cosine(step, steps, top, warm=min(30, steps // 4)))
-            share = 0.0 if heads else cosine(step, steps, recipe.features)
-            loss, parts = self._losses(network, batch, heads, share)
-            optimizer.zero_grad(set_to_none=True)
+        count = _threads(recipe) if self.device.type == "cpu" else 1
+        if self.device.type == "cpu":
+            widen_depthwise(network)
+
+        def run(module: nn.Module, batch: Batch) -> dict[str, float]:
+            loss, parts = self._losses(module, batch, heads)
             loss.backward()
+            return parts
+
+        team = Workers[Batch, dict[str, float]](network, count, run)
+        for step, batches in self._batches(name, first, steps, count):
+            set_rate(optimizer, cosine(step, steps, top, warm=min(30, steps // 4)))
+            optimizer.zero_grad(set_to_none=True)
+            results = team(batches)
+            parts = {k: sum(r[k] for r in results) / len(results) for k in results[0]}
             nn.utils.clip_grad_norm_(network.parameters(), 5.0)
             optimizer.step()
             average.update(network)
@@ -292,21 +340,14 @@ class _Run:
     def _optimizer(self, network: Segmentator, heads: bool) -> torch.optim.Optimizer:
         for parameter in network.trunk.parameters():
             parameter.requires_grad_(not heads)
-        others = [(n, p) for n, p in network.named_children() if n != "trunk"]
-        norms = any(isinstance(m, nn.BatchNorm2d) for _, part in others for m in part.modules())
-        groups: list[dict[str, Any]] = [] if heads else relative_groups(network.trunk)
-        for _, part in others:
-            if heads:
-                groups.append({"params": list(part.parameters()), "share": 1.0})
-            elif norms:
-                share = self.recipe.joint_heads_rate / self.recipe.joint_rate
-                groups.append({"params": list(part.parameters()), "share": share})
-            else:
-                groups += relative_groups(part, share=self.recipe.heads_share)
-        return torch.optim.AdamW(groups, lr=1e-4, weight_decay=1e-4, betas=(0.9, 0.99))
+        groups: list[dict[str, Any]] = [] if heads else muon_groups(network.trunk)
+        for name, part in network.named_children():
+            if name != "trunk":
+                groups += muon_groups(part, share=1.0 if heads else self.recipe.heads_share)
+        return Muon(groups)
 
-    def _batches(self, name: str, first: int, steps: int) -> Iterator[tuple[int, Batch]]:
-        """(step, batch), each batch drawn from its step's own seed; the next ones are made meanwhile."""
+    def _batches(self, name: str, first: int, steps: int, count: int) -> Iterator[tuple[int, list[Batch]]]:
+        """(step, its views in `count` batches), drawn from its own seed; the next are made meanwhile."""
         stage = 1 if name == "heads" else 2
 
         def make(step: int) -> list[View]:
@@ -319,41 +360,20 @@ class _Run:
             for step in range(first, steps):
                 while len(waiting) < ahead and step + len(waiting) < steps:
                     waiting.append(pool.submit(make, step + len(waiting)))
-                yield step, Batch.of(waiting.pop(0).result(), self.device)
+                views = waiting.pop(0).result()
+                parts = [views[k::count] for k in range(count)]
+                yield step, [Batch.of(part, self.device) for part in parts]
 
-    def _losses(
-        self, network: Segmentator, batch: Batch, heads: bool, features: float
-    ) -> tuple[Tensor, dict[str, float]]:
-        scores: Tensor | None = None
-        taps: list[Tensor] = []
-        mixed = self.device.type == "cuda"
+    def _losses(self, network: nn.Module, batch: Batch, heads: bool) -> tuple[Tensor, dict[str, float]]:
+        assert isinstance(network, Segmentator)
+        # Norms that still learn want float32 on a processor; the trunk's are folded or frozen.
+        mixed = self.device.type == "cuda" or self.recipe.variant == "compact"
         with torch.autocast(self.device.type, torch.bfloat16, enabled=mixed):
             image = batch.image.contiguous(memory_format=torch.channels_last)
-            if self.teacher is not None:
-                wanted = FEATURE_TAPS if features > 0 else ()
-                scores, taps = self.teacher(image, taps=wanted)
-            x = network.normalise(image / 255)
-            outputs: list[Tensor] = []
-            if isinstance(network.trunk, CompactTrunk):
-                with torch.set_grad_enabled(not heads):
-                    for block in network.trunk.blocks:
-                        x = block(x)
-                        outputs.append(x)
-                out = network.decode(outputs[1], outputs[4], outputs[-1])
-            else:
-                with torch.set_grad_enabled(not heads):
-                    maps = network.trunk(x)
-                out = network.decode(*maps)
-        loss, parts = total_loss(out, batch, scores, Weights())
-        if features > 0 and outputs and taps:
-            gaps = [
-                ((outputs[tap - 1].float() - t).square() / spread(t)).mean()
-                for tap, t in zip(FEATURE_TAPS, (t.float() for t in taps), strict=True)
-            ]
-            gap = torch.stack(gaps).mean()
-            parts["features"] = float(gap.detach())
-            loss = loss + features * gap
-        return loss, parts
+            with torch.set_grad_enabled(not heads):
+                maps = network.trunk(network.normalise(image / 255))
+            out = network.decode(*maps)
+        return total_loss(SegmentatorOutput(*(m.float() for m in out)), batch, Weights())
 
     def _save(
         self, name: str, step: int, network: Segmentator,
@@ -389,14 +409,17 @@ class _Run:
         freeze_norms(network.trunk)
 
     def score(self, network: Segmentator, *, full: bool) -> dict[str, float]:
-        """Scores of the set-aside pictures: all at every size, or some at the first."""
+        """Scores of the held pictures at every size, or of those to choose by at the first size."""
         count = None if full else self.recipe.score_pictures
+        collection = self.collection
+        held = collection.held_coco, collection.held_people
+        coco, people = held if full else (collection.choosing_coco, collection.choosing_people)
         scores: dict[str, float] = {}
         network.eval()
         for longer in self.recipe.score_sizes[: None if full else 1]:
             for prefix, pictures in (
-                ("", self.collection.held_coco),
-                ("people_", self.collection.held_people),
+                ("", coco),
+                ("people_", people),
             ):
                 if not pictures:
                     continue

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import cv2
 import numpy as np
 
 from ..labels import THING_NAMES
-from .data import CAMVID_THINGS, GREY, IGNORE, Picture, Thing, fit_size, pick, resize
+from .data import CAMVID_THINGS, GREY, IGNORE, Picture, Thing, fit_size, rarity, resize
+from .taught import CELL, read_taught, taught_path
+from .teacher import VOC_CLASSES
 
 STRIDE = 4
 PASTED = frozenset(
@@ -29,7 +32,8 @@ class View:
 
     image (S, S, 3) uint8; label uint8, class 0..80 or 255 unknown; hint uint8, class of a thing known
     by its box only (0 none); heat float32 in [0, 1] and heat_known bool; offset and hint_offset
-    (2, h, w) float32 in cells to the box centre, each with a weight (h, w), 0 where unknown.
+    (2, h, w) float32 in cells to the box centre, each with a weight (h, w), 0 where unknown;
+    taught (21, h, w) float32, the teacher's log probabilities, and taught_known bool.
     """
 
     image: np.ndarray
@@ -41,6 +45,8 @@ class View:
     weight: np.ndarray
     hint_offset: np.ndarray
     hint_weight: np.ndarray
+    taught: np.ndarray
+    taught_known: np.ndarray
 
 
 class Canvas:
@@ -54,6 +60,8 @@ class Canvas:
         self.owner = np.zeros((side, side), np.int32)
         self.hint_owner = np.zeros((side, side), np.int32)
         self.heat_known = np.zeros((side, side), np.uint8)
+        self.taught = np.zeros((len(VOC_CLASSES), side // STRIDE, side // STRIDE), np.float32)
+        self.taught_known = np.zeros((side, side), np.uint8)
         self.boxes: list[tuple[float, float, float, float]] = []
         self.painted: list[int] = []
 
@@ -96,6 +104,7 @@ class Canvas:
         return View(
             self.image, self.label[small], self.hint[small], heat,
             self.heat_known[small].astype(bool), offset, weight, hint_offset, hint_weight,
+            self.taught, self.taught_known[small].astype(bool),
         )  # fmt: skip
 
 
@@ -154,7 +163,9 @@ class Placement:
         return float(x0), float(y0), float(x1), float(y1)
 
 
-def _place(picture: Picture, canvas: Canvas, longer: int, random: np.random.Generator) -> None:
+def _place(
+    picture: Picture, canvas: Canvas, longer: int, random: np.random.Generator, taught: Path | None
+) -> None:
     image = picture.read()
     height, width = fit_size(image.shape[0], image.shape[1], longer)
     scale = width / image.shape[1]
@@ -176,6 +187,9 @@ def _place(picture: Picture, canvas: Canvas, longer: int, random: np.random.Gene
         image = image[:, ::-1]
     cut = image[top : top + side, left : left + side]
     canvas.image[: cut.shape[0], : cut.shape[1]] = cut
+    if taught is not None and taught_path(taught, picture).is_file():
+        canvas.taught = _lay(read_taught(taught_path(taught, picture)), canvas.taught.shape, where)
+        canvas.taught_known[: cut.shape[0], : cut.shape[1]] = 1
     if picture.kind in ("full", "partial"):
         _label_things(picture.things, canvas, where)
     elif picture.mask is not None:
@@ -185,6 +199,27 @@ def _place(picture: Picture, canvas: Canvas, longer: int, random: np.random.Gene
         mask = cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST)
         mask = mask[:, ::-1] if mirrored else mask
         _label_mask(picture, canvas, mask[top : top + side, left : left + side])
+
+
+def _lay(maps: np.ndarray, shape: tuple[int, ...], where: Placement) -> np.ndarray:
+    """A picture's stored maps at the cells of a view."""
+    # Cell a of the view is centred on its pixel 4 a + 1.5, cell k of a map on the picture's CELL k + 3.5.
+    step = STRIDE / (where.scale * CELL)
+
+    def first(start: float) -> float:
+        return ((start + 0.5) / where.scale - 0.5 * CELL) / CELL
+
+    y = first(where.top + 0.5 * (STRIDE - 1))
+    x = first(where.left + 0.5 * (STRIDE - 1))
+    if where.mirrored:
+        x = first(where.width - 1 - where.left - 0.5 * (STRIDE - 1))
+    across = -step if where.mirrored else step
+    matrix = np.array([[across, 0, x], [0, step, y]], np.float32)
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    size = (shape[2], shape[1])
+    return np.stack(
+        [cv2.warpAffine(m, matrix, size, flags=flags, borderMode=cv2.BORDER_REPLICATE) for m in maps]
+    )
 
 
 def _label_things(things: Sequence[Thing], canvas: Canvas, where: Placement) -> None:
@@ -317,6 +352,7 @@ def _paste(canvas: Canvas, cutout: Cutout, random: np.random.Generator) -> None:
     owner = canvas.add_box((xs.min(), ys.min(), xs.max() + 1.0, ys.max() + 1.0))
     canvas.add_outline(inside, cutout.label, owner)
     canvas.heat_known[inside] = 1
+    canvas.taught_known[inside] = 0
 
 
 def disturb(image: np.ndarray, random: np.random.Generator) -> np.ndarray:
@@ -348,6 +384,11 @@ class ViewMaker:
     longer: tuple[int, int] = (200, 640)
     pasted: float = 0.45
     mosaic: float = 0.15
+    taught: Path | None = None
+
+    @cached_property
+    def _chances(self) -> list[np.ndarray]:
+        return [rarity(pictures) for _, pictures in self.groups]
 
     def __call__(self, random: np.random.Generator) -> View:
         """One view."""
@@ -358,11 +399,13 @@ class ViewMaker:
 
     def _one(self, side: int, zoom: float, random: np.random.Generator) -> View:
         weights = np.array([weight for weight, _ in self.groups])
-        group = self.groups[int(random.choice(len(weights), p=weights / weights.sum()))][1]
+        number = int(random.choice(len(weights), p=weights / weights.sum()))
+        group, chances = self.groups[number][1], self._chances[number]
+        picture = group[int(random.choice(len(group), p=chances))]
         low, high = np.log(self.longer[0]), np.log(self.longer[1])
         longer = int(zoom * np.exp(random.uniform(low, high)))
         canvas = Canvas(side)
-        _place(pick(group, random), canvas, max(side // 2, longer), random)
+        _place(picture, canvas, max(side // 2, longer), random, self.taught)
         if self.cutouts and random.random() < self.pasted:
             for _ in range(int(random.integers(1, 5))):
                 _paste(canvas, self.cutouts[int(random.integers(len(self.cutouts)))], random)
@@ -377,8 +420,8 @@ def _join(views: Sequence[View]) -> View:
         rows = [np.concatenate(maps[k : k + 2], axis + 1) for k in (0, 2)]
         return np.concatenate(rows, axis)
 
-    fields = {
-        name: quarters([getattr(v, name) for v in views], 1 if name.endswith("offset") else 0)
-        for name in View.__dataclass_fields__
-    }
+    fields = {}
+    for name in View.__dataclass_fields__:
+        maps = [getattr(view, name) for view in views]
+        fields[name] = quarters(maps, int(maps[0].ndim == 3 and name != "image"))
     return View(**fields)

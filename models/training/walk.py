@@ -6,6 +6,8 @@ student's earlier blocks give; `settle` trains all of them end to end on those f
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +15,14 @@ import torch
 from torch import Tensor, nn
 
 from ..segmentator import CompactTrunk, Front, InvertedResidual
-from .loop import Journal, cosine, load_checkpoint, relative_groups, save_checkpoint, set_rate
+from .loop import Average, Journal, cosine, load_checkpoint, save_checkpoint, set_rate
 from .mimicry import Scorer, TeacherCache, block_batches, image_tensor, inside, score_loss, spread
+from .muon import Muon, muon_groups
+from .parallel import Workers
+from .precision import widen_depthwise
+
+_APART = 100
+"""Steps of `settle` in which the classes learn from the trunk without moving it."""
 
 
 def refine_block(
@@ -124,6 +132,16 @@ def _advance(block: nn.Module, own: np.ndarray, index: int) -> np.ndarray:
     return np.concatenate(parts)
 
 
+Sample = tuple[Tensor, list[Tensor], Tensor]
+"""Pictures, the teacher's features at every joint, its scores."""
+
+
+def _sample(cache: TeacherCache, rows: np.ndarray) -> Sample:
+    image = image_tensor(cache.image[rows]).contiguous(memory_format=torch.channels_last)
+    wanted = [cache.decode(k, cache.tap(k)[rows]) for k in range(cache.joints)]
+    return image, wanted, torch.from_numpy(cache.scores[rows].astype(np.float32))
+
+
 def settle(
     trunk: CompactTrunk,
     scorer: Scorer,
@@ -133,44 +151,81 @@ def settle(
     batch: int,
     rate: float,
     seed: int,
+    workers: int,
     journal: Journal,
     checkpoint: Path,
+    look: Callable[[], dict[str, float]] | None = None,
+    look_every: int = 400,
 ) -> None:
     """Train the strung-together blocks end to end on the teacher's features at all their joints.
 
-    The norms are folded by now; `rate` is relative to each tensor's size. Resumes at `checkpoint`.
+    The norms are folded by now; `rate` is relative to each tensor's size. Runs in bfloat16 where a joint
+    allows it. Leaves the averaged weights in the modules. `look` scores the averaged weights on the way.
+    Resumes at `checkpoint`.
     """
     both = nn.ModuleDict({"trunk": trunk, "scorer": scorer}).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimizer = torch.optim.Adam(relative_groups(both), lr=rate, betas=(0.9, 0.98))
+    widen_depthwise(both)
+    optimizer = Muon(muon_groups(both), lr=rate)
+    average = Average(both, 0.995)
     sample = np.arange(0, cache.count, max(1, cache.count // 64))
     variances = [spread(cache.decode(k, cache.tap(k)[sample])) for k in range(len(trunk.blocks))]
     first = 0
     state = load_checkpoint(checkpoint)
     if state is not None:
         both.load_state_dict(state["both"])
-        optimizer.load_state_dict(state["optimizer"])
+        average.restore(state["average"])
         first = int(state["step"])
+        if first < steps:
+            optimizer.load_state_dict(state["optimizer"])
     running: list[float] = []
-    for step in range(first, steps):
-        set_rate(optimizer, cosine(step, steps, rate, warm=20))
+
+    def read(step: int) -> list[Sample]:
         random = np.random.default_rng((seed, 77, step))
-        rows = np.sort(random.choice(cache.count, batch, replace=False))
-        x = image_tensor(cache.image[rows])
+        rows = random.choice(cache.count, batch, replace=False)
+        return [_sample(cache, np.sort(part)) for part in np.array_split(rows, workers)]
+
+    def run(module: nn.Module, sample: Sample) -> list[float]:
+        own, judge = module.get_submodule("trunk"), module.get_submodule("scorer")
+        assert isinstance(own, CompactTrunk)
+        x, targets, wanted = sample
         losses = []
-        for k, (block, variance) in enumerate(zip(trunk.blocks, variances, strict=True)):
-            x = block(x)
-            losses.append(((x - cache.decode(k, cache.tap(k)[rows])).square() / variance).mean())
-        wanted = torch.from_numpy(cache.scores[rows].astype(np.float32))
-        losses.append(score_loss(scorer(x), wanted))
-        optimizer.zero_grad(set_to_none=True)
+        with torch.autocast("cpu", torch.bfloat16):
+            for block, variance, target in zip(own.blocks, variances, targets, strict=True):
+                x = block(x)
+                losses.append(((x.float() - target).square() / variance).mean())
+            # Random classes would tear at features that are already good.
+            scores = judge(x.detach() if apart else x)
+        losses.append(score_loss(scores.float(), wanted))
         torch.stack(losses).sum().backward()
-        nn.utils.clip_grad_norm_(both.parameters(), 20.0)
-        optimizer.step()
-        values = [float(v.detach()) for v in losses]
-        running = running or values
-        running = [0.97 * a + 0.03 * b for a, b in zip(running, values, strict=True)]
-        if step % 25 == 24 or step == steps - 1:
-            journal.write(stage="settle", step=step + 1, errors=[round(v, 3) for v in running])
-        if step % 100 == 99 or step == steps - 1:
-            now = {"step": step + 1, "both": both.state_dict(), "optimizer": optimizer.state_dict()}
-            save_checkpoint(checkpoint, now)
+        return [float(v.detach()) for v in losses]
+
+    team = Workers[Sample, list[float]](both, workers, run)
+    with ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(read, first)
+        for step in range(first, steps):
+            set_rate(optimizer, cosine(step, steps, rate, warm=20))
+            samples = coming.result()
+            coming = pool.submit(read, step + 1)
+            apart = step < _APART
+            optimizer.zero_grad(set_to_none=True)
+            values = [sum(v) / workers for v in zip(*team(samples), strict=True)]
+            nn.utils.clip_grad_norm_(both.parameters(), 20.0)
+            optimizer.step()
+            average.update(both)
+            running = running or values
+            running = [0.97 * a + 0.03 * b for a, b in zip(running, values, strict=True)]
+            done = step + 1
+            if done % 25 == 0 or done == steps:
+                journal.write(stage="settle", step=done, errors=[round(v, 3) for v in running])
+            if done % 100 == 0 or done == steps:
+                now = {
+                    "step": done, "both": both.state_dict(), "optimizer": optimizer.state_dict(),
+                    "average": average.state(),
+                }  # fmt: skip
+                save_checkpoint(checkpoint, now)
+            if look is not None and done % look_every == 0:
+                own = {key: value.clone() for key, value in both.state_dict().items()}
+                both.load_state_dict(average.values)
+                journal.write(stage="settle", step=done, **look())
+                both.load_state_dict(own)
+    both.load_state_dict(average.values)

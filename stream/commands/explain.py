@@ -12,7 +12,7 @@ from stream.errors import OutputError, UsageError
 if TYPE_CHECKING:
     from stream.explain import Explained
     from stream.judge import Relation
-    from stream.perceive import Networks
+    from stream.perceive import Networks, check_reported
 
 
 def explain(
@@ -59,6 +59,7 @@ def explain(
     judge.check(settings.judge)
     if settings.engine.name == "none":
         raise UsageError("the engine none sees nothing to explain", hint="choose another --engine")
+    check_reported(settings)
     networks = Networks(settings)
     relation = judge.open_relation(settings.judge)
     if input.is_dir():
