@@ -23,6 +23,7 @@ _REFRESH = 60.0
 _MOVED = 0.3
 _NEW = 0.02
 _MOST = 400
+_OF_A_VIEW = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,12 +76,30 @@ def observe(archive: Archive, memory: Memory, shot: int) -> Archive:
     few = replace(motion, corners=motion.corners[:0], ids=motion.ids[:0], near=motion.near[:0])
     view = replace(memory.view, motion=few, parallax=None)
     picture = keep(memory.rgb, labels, seconds=memory.seconds, shot=shot, view=view, grey=memory.grey)
-    pictures = [*archive.pictures, picture]
-    held = archive.nbytes + picture.nbytes
+    pictures = _few_of_a_view([*archive.pictures, picture])
+    held = sum(each.nbytes for each in pictures)
     while pictures and (held > archive.budget or len(pictures) > _MOST):
         gone = pictures.pop(most_redundant(pictures))
         held -= gone.nbytes
     return Archive(archive.budget, tuple(pictures), Last(shot, view, memory.seconds, began, clear))
+
+
+def _few_of_a_view(pictures: list[Picture]) -> list[Picture]:
+    """Without the picture of a resting camera that has the nearest neighbours in time, when it has many."""
+    same = [index for index, each in enumerate(pictures) if _same_view(each, pictures[-1])]
+    if len(same) > _OF_A_VIEW:
+        seconds = np.array([pictures[index].seconds for index in same])
+        del pictures[same[1 + int(np.argmin(seconds[2:] - seconds[:-2]))]]
+    return pictures
+
+
+def _same_view(one: Picture, other: Picture) -> bool:
+    return (
+        one.shot == other.shot
+        and one.view is not None
+        and other.view is not None
+        and one.view.pose == other.view.pose
+    )
 
 
 def _clear(memory: Memory) -> Bytes:

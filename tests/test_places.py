@@ -88,11 +88,11 @@ def test_the_picture_that_goes_is_the_one_that_others_repeat() -> None:
     assert most_redundant(album) in (1, 2, 3)
 
 
-def remember(pictures: Sequence[Image], budget: int) -> archive.Archive:
+def remember(pictures: Sequence[Image], budget: int, ticks: int = 13) -> archive.Archive:
     config = load_config("tourist").plate
     kept, state, known = archive.Archive(budget), motion.initial(), plate.initial(config)
     for index, picture in enumerate(pictures):
-        shown = frame(picture, index * 13)
+        shown = frame(picture, index * ticks)
         moved, state = motion.step(state, shown, np.zeros((90, 160), bool))
         known = plate.observe(known, shown, moved, NOBODY)
         kept = archive.observe(kept, known.memories[-1], 0)
@@ -114,6 +114,9 @@ def test_the_archive_stays_within_its_bytes() -> None:
 def test_a_resting_camera_fills_no_archive() -> None:
     kept = remember([photograph(5, noise=0.0)] * 120, 1 << 30)
     assert 3 <= len(kept.pictures) < 15
+    hours = remember([photograph(5, noise=0.0)] * 120, 1 << 30, ticks=60 * 25)
+    assert 8 <= len(hours.pictures) <= 20
+    assert hours.pictures[0].seconds < 600 and hours.pictures[-1].seconds > 6000
 
 
 def filled_over(
