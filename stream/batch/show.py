@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from stream.progress import LINE_SECONDS
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from rich.console import Group
 
     from stream.batch.drive import Standing
 
@@ -29,15 +29,16 @@ def show_standing(*, quiet: bool = False) -> Iterator[Callable[[Standing], None]
         from rich.live import Live
 
         with Live(console=Console(stderr=True), refresh_per_second=4, transient=True) as live:
-            yield lambda standing: live.update(_table(standing))
+            yield lambda standing: live.update(_picture(standing))
     else:
         yield _lines()
 
 
-def _table(standing: Standing) -> Table:
+def _picture(standing: Standing) -> Group:
+    from rich.console import Group
     from rich.table import Table
 
-    table = Table(title=headline(standing), title_justify="left", box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False)
     for name, side in (("clip", "left"), ("frames", "right"), ("fps", "right"), ("left", "right")):
         table.add_column(name, justify="right" if side == "right" else "left")
     for outcome in standing.outcomes[-_ENDED:]:
@@ -48,7 +49,7 @@ def _table(standing: Standing) -> Table:
         table.add_row(name, f"{frames} of {total}" if total else f"{frames}", f"{rate:.1f}", left)
     if len(running) > _ROWS:
         table.add_row(f"and {len(running) - _ROWS} more", "", "", "")
-    return table
+    return Group(headline(standing), table)
 
 
 def headline(standing: Standing) -> str:
