@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import tempfile
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
@@ -25,6 +24,15 @@ PORT = 8786
 _LOCK = "lock"
 _CPU = {"CPU": 1}
 _ON_CPU = ("openvino", "none")
+_DASK = {
+    # a worker's death is not the clip's fault until it has happened often
+    "distributed.scheduler.allowed-failures": 3,
+    # a worker that waits for its memory to shrink would wait for ever: nothing that we hold can be spilt
+    "distributed.worker.memory.target": False,
+    "distributed.worker.memory.spill": False,
+    "distributed.worker.memory.pause": False,
+    "distributed.worker.memory.terminate": 0.95,
+}
 
 
 @dataclass
@@ -117,7 +125,10 @@ def cluster(place: Place) -> Generator[Any, None, None]:
         "OMP_NUM_THREADS": str(threads),
         "OMP_WAIT_POLICY": "PASSIVE",
     }
+    import dask
+
     with (
+        dask.config.set(_DASK),
         tempfile.TemporaryDirectory(prefix="cleanplate-dask-", ignore_cleanup_errors=True) as folder,
         distributed.LocalCluster(
             n_workers=count,
@@ -346,6 +357,4 @@ def _distributed() -> Any:
         raise UsageError(
             "a batch needs the extra cluster", hint="pip install 'cleanplate[cluster]'"
         ) from None
-    # A worker's death is not the clip's fault until it has happened often.
-    os.environ.setdefault("DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES", "3")
     return distributed
