@@ -112,17 +112,20 @@ def measure(
 def examples(true: Bits, reported: Floats, seed: int) -> tuple[Floats, Numbers, npt.NDArray[np.bool_]]:
     """Contexts (M, 171), the thing asked about (M) and whether it is native (M).
 
-    Every true thing of a picture is asked about, and in its place, among the same labels, an absent thing;
-    half of these are drawn evenly and half by frequency. The labels are the `reported` ones without either.
+    For every true thing of a picture one example of it and one of an absent thing, half of these drawn
+    evenly and half by frequency, each among the picture's `reported` labels but itself. No picture with two
+    labels is held: strangers among two are asked about in pictures of three, one label taken out.
     """
     random = np.random.default_rng(seed)
     drawn = np.stack([intruders(true, kind, seed + k) for k, kind in enumerate(("uniform", "freq"))], 1)
     rows, things = np.nonzero(true[:, :THINGS])
     foreign = drawn[rows, random.integers(0, 2, len(rows))]
-    contexts = reported[rows].astype(np.float32)
-    contexts[np.arange(len(rows)), things] = 0
-    contexts[np.arange(len(rows)), foreign] = 0
-    contexts, targets = np.concatenate([contexts, contexts]), np.concatenate([things, foreign])
+    few = np.nonzero(reported[rows].sum(1) == 3)[0]
+    fewer = reported[rows[few]].astype(np.float32)
+    fewer[np.arange(len(few)), [random.choice(np.nonzero(row)[0]) for row in fewer]] = 0
+    contexts = np.concatenate([reported[rows], reported[rows], fewer]).astype(np.float32)
+    targets = np.concatenate([things, foreign, foreign[few]])
+    contexts[np.arange(len(targets)), targets] = 0
     return contexts, targets, np.arange(len(targets)) < len(rows)
 
 

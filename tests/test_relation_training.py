@@ -65,7 +65,9 @@ def data(tmp_path: Path) -> Path:
 
 
 def test_from_a_folder_to_a_table_that_tells_streets_from_kitchens(data: Path, tmp_path: Path) -> None:
-    recipe = Recipe(held=40, networks=2, epochs=12, hidden=8, batch=64, dimensions=8, vector_epochs=4)
+    recipe = Recipe(
+        held=40, networks=2, epochs=12, ranking_epochs=2, hidden=8, batch=64, dimensions=8, vector_epochs=4
+    )
     lines: list[str] = []
     file = train(data, tmp_path / "work", recipe, log=lines.append)
     fitted = load_relation(file)

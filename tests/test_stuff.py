@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from importlib.util import find_spec
 from pathlib import Path
 
 import cv2
@@ -23,12 +24,12 @@ from models.training.stuff import (
     f1,
     fit_calibrated,
     fit_head,
-    learn_surfaces,
     measure,
     silence,
     train,
 )
 from models.training.stuff_pictures import Window, draw_window, is_held, view
+from models.training.stuff_trunk import learn_surfaces
 from models.training.surfaces import SURFACE_NAMES
 
 torch.set_num_threads(1)
@@ -156,14 +157,14 @@ def test_surfaces_are_learned_from_a_teacher_and_kept(tmp_path: Path) -> None:
     sky, grass = SURFACE_NAMES.index("sky"), SURFACE_NAMES.index("grass")
     grids[:, :16, :, sky] = grids[:, 16:, :, grass] = 255
     recipe = Recipe(steps=30, pictures=4, save_every=10, surface_rate=2e-2)
-    things, usable = np.full((6, len(THING_NAMES)), -1, np.float32), np.ones(6, bool)
+    things, held = np.full((6, len(THING_NAMES)), -1, np.float32), np.arange(6) == 5
     lines: list[str] = []
 
     def taught() -> torch.Tensor:
         torch.manual_seed(0)
         network = build_stuff()
         journal = Journal(tmp_path / "journal.jsonl", lines.append)
-        learn_surfaces(network, images, grids, things, usable, tmp_path, recipe, journal)
+        learn_surfaces(network, images, grids, things, held, tmp_path, recipe, journal)
         picture = torch.from_numpy(view(images[0], Window())).permute(2, 0, 1)[None]
         with torch.no_grad():
             _, middle, high = network.features(picture)
@@ -175,6 +176,8 @@ def test_surfaces_are_learned_from_a_teacher_and_kept(tmp_path: Path) -> None:
     assert float(found[sky, :7].mean()) > float(found[sky, 9:].mean())
     assert float(found[grass, 9:].mean()) > float(found[grass, :7].mean())
     spoken = len(lines)
+    assert "held" in lines[-1] and float(lines[-1].split()[-1]) < float(lines[0].split()[-1])
+    assert (tmp_path / "curve.png").is_file() or not find_spec("matplotlib")
     assert torch.equal(taught(), found) and len(lines) == spoken, "a finished stage is not repeated"
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -31,9 +31,15 @@ class Recipe:
 
     seed: int = 20190927  # of every random draw
     held: int = 5000  # pictures left out in each of the two held groups (rich, typical)
-    networks: int = 2  # fitted apart, then stored as one whose logit is the mean of theirs
+    networks: int = 2  # fitted apart, then stored as one whose logit is the mean of all
+    clean_networks: int = (
+        1  # further ones, fitted to label sets as annotated but for a tenth with a false label
+    )
+    clean_epochs: int = 7  # passes of these
     epochs: int = 14  # passes of each over all (picture, thing) pairs
     hidden: int = 192  # units of the one hidden layer of each
+    ranking_epochs: int = 4  # more passes, in which natives must also beat their picture's intruder
+    ranking_rate: float = 1e-3  # Adam's in those
     batch: int = 1024  # pairs of picture and thing a step, and a quarter as many of picture and stuff
     rate: float = 2e-3  # Adam's, falling to 0 along a cosine
     decay: float = 1e-5  # AdamW weight decay
@@ -157,13 +163,17 @@ def train(data: Path, work: Path, recipe: Recipe, *, log: Callable[[str], None])
     _vectors(folder / "captions.txt.gz", "captions", sets, work / "captions-vectors.npy", recipe, log)
     noise = measure_noise(sets.by_number(), reported)
     nets = []
-    for number in range(recipe.networks):
+    clean = replace(
+        recipe, epochs=recipe.clean_epochs, ranking_epochs=0, polluted=0.1, detected=0.0, dropped=0.0
+    )
+    for number in range(recipe.networks + recipe.clean_networks):
         kept = work / f"network-{number}.pt"
         net = RelationNet(recipe.hidden, recipe.dropout)
         if kept.is_file():
             net.load_state_dict(torch.load(kept, weights_only=True))
         else:
-            net = fit_network(sets.train, noise, recipe, number, log)
+            kind = recipe if number < recipe.networks else clean
+            net = fit_network(sets.train, noise, kind, number, log)
             torch.save(net.state_dict(), kept)
         nets.append(net.eval())
     net = joined(nets)
@@ -229,22 +239,24 @@ def fit_network(
     the same mixture of contexts: clean, with a false label, with labels missing, as a detector reports them.
     """
     torch.manual_seed(recipe.seed + number)
-    net = RelationNet(recipe.hidden, recipe.dropout)
-    optimizer = torch.optim.AdamW(net.parameters(), lr=recipe.rate, weight_decay=recipe.decay)
+    net = RelationNet(recipe.hidden, recipe.dropout).train()
     sampler = PairSampler(sets, noise, recipe, recipe.seed + number)
-    steps = recipe.epochs * sampler.steps
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-    net.train()
-    for epoch in range(recipe.epochs):
-        total = 0.0
-        for batch in sampler.epoch():
-            loss = _loss(net, batch)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            schedule.step()
-            total += float(loss.detach())
-        log(f"network {number + 1}, epoch {epoch + 1}/{recipe.epochs}: loss {total / sampler.steps:.4f}")
+    for name, epochs, rate, loss_of in (
+        ("epoch", recipe.epochs, recipe.rate, _loss),
+        ("ranking epoch", recipe.ranking_epochs, recipe.ranking_rate, _loss_with_ranking),
+    ):
+        optimizer = torch.optim.AdamW(net.parameters(), lr=rate, weight_decay=recipe.decay)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(1, epochs * sampler.steps))
+        for epoch in range(epochs):
+            total = 0.0
+            for batch in sampler.epoch():
+                loss = loss_of(net, batch)
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                schedule.step()
+                total += float(loss.detach())
+            log(f"network {number + 1}, {name} {epoch + 1}/{epochs}: loss {total / sampler.steps:.4f}")
     return net.eval()
 
 
@@ -266,6 +278,7 @@ class PairBatch:
 
     native: Tensor  # (B, 171) context without the target
     target: Tensor  # (B) class index
+    false: Tensor  # (B) the false label in that context, -1 where there is none
     weight: Tensor  # (B)
     foreign: Tensor  # (B, 171) context in which every absent class is an intruder
     intruders: Tensor  # (B, 171) odds of each class as the intruder, rows sum to `weight`
@@ -276,6 +289,20 @@ def _loss(net: RelationNet, batch: PairBatch) -> Tensor:
     # all absent classes at once, weighted by how often each would be drawn: no sampling noise
     foreign = (functional.softplus(net(batch.foreign)) * batch.intruders).sum(1)
     return (functional.softplus(-native) * batch.weight + foreign).mean()
+
+
+def _loss_with_ranking(net: RelationNet, batch: PairBatch) -> Tensor:
+    """Besides, each native must score above the thing that is its context's false label.
+
+    That one is scored as the native is: among the other labels, the native among them.
+    """
+    rows = torch.nonzero((batch.false >= 0) & (batch.false < THINGS) & (batch.target < THINGS))[:, 0]
+    target, false = batch.target[rows], batch.false[rows]
+    place = torch.arange(len(rows))
+    other = batch.native[rows].clone()
+    other[place, false], other[place, target] = 0.0, 1.0
+    gap = net.of(batch.native[rows], target) - net.of(other, false)
+    return _loss(net, batch) + functional.softplus(-gap).sum() / len(batch.target)
 
 
 class PairSampler:
@@ -308,18 +335,18 @@ class PairSampler:
     def _batch(self, pairs: Tensor) -> PairBatch:
         whole, target = self.sets[pairs[:, 0]], pairs[:, 1]
         rows = torch.arange(len(pairs))
-        native = self._context(whole)
+        native, false = self._context(whole)
         native[rows, target] = 0.0
-        foreign = self._context(whole)
+        foreign, _ = self._context(whole)
         # what is scored must not be in its own context, neither as a native nor as the false label
         absent = (1 - whole) * (1 - foreign)
         weight = torch.where(target < THINGS, 1.0, self.recipe.stuff_weight)
         intruders = self.prior * absent
         intruders *= (weight / intruders.sum(1))[:, None]
-        return PairBatch(native, target, weight, foreign, intruders)
+        return PairBatch(native, target, false, weight, foreign, intruders)
 
-    def _context(self, whole: Tensor) -> Tensor:
-        """Thin and pollute label sets the way detectors do."""
+    def _context(self, whole: Tensor) -> tuple[Tensor, Tensor]:
+        """Thin and pollute label sets the way detectors do; the false label added to each, -1 for none."""
         rows, recipe = len(whole), self.recipe
         detected = torch.rand(rows, generator=self.generator) < recipe.detected
         reported = torch.where(detected[:, None], self.noise.draw(whole, self.generator), whole)
@@ -328,11 +355,12 @@ class PairSampler:
         keep[thinned] = torch.rand(int(thinned.sum()), generator=self.generator)
         context = reported * (torch.rand(whole.shape, generator=self.generator) < keep[:, None])
         polluted = torch.rand(rows, generator=self.generator) < recipe.polluted
+        false = torch.full((rows,), -1)
         if bool(polluted.any()):
             odds = (self.prior * (1 - whole))[polluted]
-            false = torch.multinomial(odds, 1, generator=self.generator)[:, 0]
-            context[torch.nonzero(polluted)[:, 0], false] = 1.0
-        return context
+            false[polluted] = torch.multinomial(odds, 1, generator=self.generator)[:, 0]
+            context[torch.nonzero(polluted)[:, 0], false[polluted]] = 1.0
+        return context, false
 
 
 def calibrate(net: RelationNet, sets: Bits, noise: LabelNoise, recipe: Recipe) -> tuple[Floats, Floats]:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -26,67 +25,34 @@ from models.stuff import (
     HIDDEN,
     NEVER,
     SIDE,
-    SURFACES,
     StuffClassifier,
     StuffHead,
-    Variant,
     build_stuff,
-    pooled_size,
     take_trunk,
 )
 
 from .loop import (
-    Average,
     Journal,
-    cosine,
-    load_checkpoint,
     read_weights,
-    relative_groups,
-    save_checkpoint,
-    set_rate,
     write_weights,
 )
 from .stuff_pictures import (
     KEPT,
-    THINGS,
     Pictures,
     Window,
+    as_tensor,
     draw_window,
     is_held,
     read_pictures,
     squeezed,
     view,
 )
-from .surfaces import SURFACE_NAMES, SurfaceTeacher, surfaces_of
+from .stuff_recipe import Recipe
+from .stuff_trunk import learn_surfaces
+from .surfaces import SurfaceTeacher, surfaces_of
 
 SEGMENTATOR = Path(__file__).parent.parent / "weights" / "segmentator-compact.safetensors"
 CLASSES = len(STUFF_NAMES)
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How the committed weights were made; every field may be set from the command line."""
-
-    variant: Variant = "compact"  # "paper": a ResNet-101, whose trunk stays as it is
-    trunk: str = ""  # weights the trunk comes from; "": the package's segmentator, or ResNet-101 as fetched
-    teacher: str = "mosaic_ade20k32_r4_512_uint8.tflite"  # below DATA/teachers; "": none, the trunk stays
-    seed: int = 20190928  # of every random draw
-    held: float = 0.16  # share of pictures set aside by the digest of their names, never fitted
-    steps: int = 2000  # of the first stage
-    pictures: int = 32  # views a step of the first stage
-    trunk_rate: float = 2e-3  # of the first stage, relative to the size of each tensor
-    surface_rate: float = 2e-3  # of the layers that the trunk does not have
-    things_weight: float = 1.0  # of the loss on things beside that on surfaces
-    save_every: int = 100  # steps between checkpoints
-    views: int = 6  # random views of each training picture whose features are kept for the head
-    folds: int = 5  # heads fitted on different folds for the calibration; the stored one sees all
-    epochs: int = 12  # passes over the kept views
-    batch: int = 64  # views a step of the second stage
-    rate: float = 1e-3  # AdamW's, falling along a cosine
-    decay: float = 0.05  # AdamW weight decay
-    dropout: float = 0.4  # on the head's input and hidden layer
-    least_positives: int = 12  # a class with fewer pictures is never reported
-    least_precision: float = 0.15  # nor one whose average precision, folds apart, stays below this
 
 
 def train(data: Path, work: Path, recipe: Recipe, *, log: Callable[[str], None]) -> Path:
@@ -105,7 +71,7 @@ def train(data: Path, work: Path, recipe: Recipe, *, log: Callable[[str], None])
     images = _images(pictures, work)
     if recipe.teacher:
         grids = _surfaces(data, work, pictures, recipe, log)
-        learn_surfaces(network, images, grids, pictures.things, ~held, work, recipe, journal)
+        learn_surfaces(network, images, grids, pictures.things, held, work, recipe, journal)
     network.eval()
     plain, views = _features(network, pictures, images, fitted, work, recipe, journal)
     labels = torch.from_numpy(pictures.stuff[pictures.labelled])
@@ -158,110 +124,6 @@ def _surfaces(
     return surfaces_of(teacher, pictures.files, work / "surfaces.npy", log)
 
 
-# ---------------------------------------------------------------- first stage: surfaces
-
-
-class Learner(nn.Module):
-    """The network with what only its training needs: things from the pooled features."""
-
-    def __init__(self, network: StuffClassifier) -> None:
-        super().__init__()
-        self.network = network
-        inputs = pooled_size(network.trunk.channels)
-        self.things = nn.Sequential(nn.LayerNorm(inputs), nn.Linear(inputs, THINGS))
-
-    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """RGB (B, 3, 128, 128) to logits of surfaces (B, 32, 16, 16) and of things (B, 80)."""
-        low, middle, high = self.network.features(image)
-        return self.network.surfaces(middle, high), self.things(self.network.gather(low, middle, high))
-
-
-def learn_surfaces(
-    network: StuffClassifier,
-    images: npt.NDArray[np.uint8],
-    grids: npt.NDArray[np.uint8],
-    things: npt.NDArray[np.float32],
-    usable: npt.NDArray[np.bool_],
-    work: Path,
-    recipe: Recipe,
-    journal: Journal,
-) -> None:
-    """Teach the trunk in place; the moving average of the weights is what it ends with.
-
-    The paper's trunk has batch norms and is as large as the teacher is small: there only `surfaces` learn.
-    """
-    learner = Learner(network)
-    average = Average(learner, 0.999)
-    frozen = recipe.variant == "paper"
-    own = [p for name, p in learner.named_parameters() if ".trunk." not in name and ".head." not in name]
-    for parameter in network.trunk.parameters():
-        parameter.requires_grad_(not frozen)
-    groups = [{"params": own, "share": recipe.surface_rate}]
-    if not frozen:
-        groups += relative_groups(network.trunk, share=recipe.trunk_rate)
-    optimizer = torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.99), weight_decay=1e-4)
-    kept = work / "surfaces.pt"
-    state = load_checkpoint(kept)
-    first = 0
-    if state is not None:
-        first = int(state["step"])
-        learner.load_state_dict(state["learner"])
-        optimizer.load_state_dict(state["optimizer"])
-        average.restore(state["average"])
-    choices = np.nonzero(usable)[0]
-    learner.train()
-    network.trunk.eval()
-    spent: list[tuple[float, float]] = []
-    for step in range(first, recipe.steps):
-        random = np.random.default_rng((recipe.seed, step))
-        rows = random.choice(choices, recipe.pictures)
-        batch, target = _batch(images, grids, rows, random)
-        set_rate(optimizer, cosine(step, recipe.steps, 1.0, warm=min(100, recipe.steps // 10)))
-        made_of, seen = learner(batch)
-        surface_loss = F.cross_entropy(made_of, target)
-        known = torch.from_numpy(things[rows])
-        rows_known = known[:, 0] >= 0
-        things_loss = F.binary_cross_entropy_with_logits(seen[rows_known], known[rows_known]) * 10
-        things_loss = things_loss if bool(rows_known.any()) else torch.zeros(())
-        optimizer.zero_grad()
-        (surface_loss + recipe.things_weight * things_loss).backward()
-        nn.utils.clip_grad_norm_(learner.parameters(), 5.0)
-        optimizer.step()
-        average.update(learner)
-        spent.append((float(surface_loss.detach()), float(things_loss.detach())))
-        if (step + 1) % recipe.save_every == 0 or step + 1 == recipe.steps:
-            mean = np.mean(spent, 0)
-            journal.write(step=step + 1, surfaces=float(mean[0]), things=float(mean[1]))
-            spent = []
-            made = {"learner": learner.state_dict(), "optimizer": optimizer.state_dict()}
-            save_checkpoint(kept, {**made, "average": average.state(), "step": step + 1})
-    learner.load_state_dict(average.values)
-    network.eval()
-
-
-def _batch(
-    images: npt.NDArray[np.uint8],
-    grids: npt.NDArray[np.uint8],
-    rows: npt.NDArray[np.int64],
-    random: np.random.Generator,
-) -> tuple[Tensor, Tensor]:
-    """Random views (B, 3, 128, 128) and what the teacher says of their cells (B, 32, 16, 16)."""
-    views, targets = [], []
-    for row in rows:
-        window = draw_window(random, 0.5)
-        views.append(view(images[row], window, random))
-        cells = torch.from_numpy(np.ascontiguousarray(window.cut(grids[row]))).permute(2, 0, 1)[None].float()
-        targets.append(F.interpolate(cells, size=(SIDE // 8, SIDE // 8), mode="area"))
-    target = torch.cat(targets)
-    assert target.shape[1] == SURFACES == len(SURFACE_NAMES)
-    return _as_tensor(views), target / target.sum(1, keepdim=True)
-
-
-def _as_tensor(views: list[npt.NDArray[np.float32]]) -> Tensor:
-    batch = torch.from_numpy(np.stack(views)).permute(0, 3, 1, 2)
-    return batch.contiguous(memory_format=torch.channels_last)
-
-
 # ---------------------------------------------------------------- second stage: the head
 
 
@@ -298,7 +160,7 @@ def features_of(
     for start in range(0, len(images), 16):
         windows = [Window() if random is None else draw_window(random) for _ in images[start : start + 16]]
         views = [view(image, w, random) for image, w in zip(images[start : start + 16], windows, strict=True)]
-        found.append(network.pooled(_as_tensor(views)))
+        found.append(network.pooled(as_tensor(views)))
     return torch.cat(found)
 
 
@@ -438,12 +300,12 @@ def measure(probabilities: Tensor, labels: Tensor, thresholds: Tensor, *, least:
     found = probabilities >= thresholds
     return {
         "classes": float(len(known)),
-        "map": float(np.mean(list(precision.values()))),
-        "chance_map": float(labels[:, known].mean()),
+        "map": float(np.mean(list(precision.values()))) if known else 0.0,
+        "chance_map": float(labels[:, known].mean()) if known else 0.0,
         "classes_reported": float(len(reported)),
         "map_reported": float(np.mean([precision[c] for c in reported])) if reported else 0.0,
         "micro_f1": f1(found, labels > 0),
-        "macro_f1": float(np.mean([f1(found[:, c], labels[:, c] > 0) for c in known])),
+        "macro_f1": float(np.mean([f1(found[:, c], labels[:, c] > 0) for c in known])) if known else 0.0,
         "calibration_error": calibration_error(probabilities, labels),
     }
 

@@ -9,6 +9,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 import numpy.typing as npt
+import torch
+from torch import Tensor
 
 from models.labels import STUFF_NAMES, THING_NAMES
 from models.stuff import SIDE
@@ -126,3 +128,9 @@ def view(
         if random.random() < 0.1:
             found = found.mean(2, keepdims=True).repeat(3, 2)
     return np.clip(found, 0, 1).astype(np.float32)
+
+
+def as_tensor(views: list[npt.NDArray[np.float32]]) -> Tensor:
+    """Views (128, 128, 3) as one batch (B, 3, 128, 128)."""
+    batch = torch.from_numpy(np.stack(views)).permute(0, 3, 1, 2)
+    return batch.contiguous(memory_format=torch.channels_last)
