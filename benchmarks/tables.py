@@ -210,6 +210,70 @@ def batch_table(data: Any) -> str:
     return f"{rows(head, body)}\n\n{data['machine']}."
 
 
+def relation_table(data: Any) -> str:
+    """One row a rule and case of the intruder test."""
+    measures = ["pooled", "clean", "image", "top1"]
+    body = []
+    for rule in ("fitted", "paper", "authors' vectors (demo)", "authors' vectors (alt)"):
+        for case, row in data.get(rule, {}).items():
+            body.append([rule, case, *[f"{row[key]:.3f}" for key in measures]])
+    return rows(["rule", "pictures, stranger", *measures], body)
+
+
+def reliability_table(data: Any) -> str:
+    """One row a number of labels: the share of natives behind a score."""
+    bins = ["0 to .2", ".2 to .4", ".4 to .6", ".6 to .8", ".8 to 1"]
+    body = []
+    for case, groups in data["reliability"].items():
+        for row in groups:
+            shares = ["-" if share is None else f"{share:.2f}" for share in row["shares"]]
+            body.append([case, row["labels"], f"{row['mean']:.2f}", *shares, f"{row['error']:.3f}"])
+    told = [
+        f"{case}: {each['labels']:.1f} labels a picture, recall {each['recall']:.2f}, "
+        f"precision {each['precision']:.2f}"
+        for case, each in data["labels"].items()
+    ]
+    head = ["labels are", "number", "mean score", *bins, "error"]
+    return f"{rows(head, body)}\n\n{'; '.join(told)}."
+
+
+def vectors_table(data: Any) -> str:
+    """One row a set of word vectors: correlation with what occurs together."""
+    kinds = list(next(iter(data["pearson"].values())))
+    body = [[name, *[f"{row[kind]:.3f}" for kind in kinds]] for name, row in data["pearson"].items()]
+    return rows(["Pearson against pictures that share", *kinds], body)
+
+
+def stuff_table(data: Any) -> str:
+    """Average precision of each class, four classes a row."""
+    cells = [
+        [name, str(row["pictures"]), f"{row['precision']:.2f} ({row['chance']:.2f})"]
+        for name, row in data["classes"].items()
+    ]
+    third = -(-len(cells) // 3)
+    body = []
+    for k in range(third):
+        body.append([cell for each in cells[k::third] for cell in each])
+    body = [row + [""] * (9 - len(row)) for row in body]
+    return rows(["class", "in", "precision (chance)"] * 3, body)
+
+
+def stuff_cuts_table(data: Any) -> str:
+    """One row a cut of the probabilities."""
+    head = ["probability at least", "precision", "recall", "F1 (micro)", "labels a picture"]
+    body = [
+        [
+            f"{row['cut']:.2f}",
+            f"{row['precision']:.2f}",
+            f"{row['recall']:.2f}",
+            f"{row['f1']:.3f}",
+            f"{row['labels']:.1f}",
+        ]
+        for row in data["cuts"]
+    ]
+    return rows(head, body)
+
+
 def _kinds(data: Any) -> list[str]:
     return sorted({row["kind"] for row in data["scenes"]})
 
@@ -253,6 +317,11 @@ TABLES = {
     "said": (said_table, "benchmarks/containers.json", "docs/formats.md"),
     "outside": (outside_table, "benchmarks/outside.json", "docs/formats.md"),
     "batch": (batch_table, "benchmarks/batch.json", "docs/batch.md"),
+    "relation": (relation_table, "benchmarks/relation.json", "docs/relation.md"),
+    "reliability": (reliability_table, "benchmarks/relation.json", "docs/relation.md"),
+    "vectors": (vectors_table, "benchmarks/relation.json", "docs/relation.md"),
+    "stuff": (stuff_table, "benchmarks/stuff.json", "models/weights/MODEL_CARD.md"),
+    "stuff cuts": (stuff_cuts_table, "benchmarks/stuff.json", "models/weights/MODEL_CARD.md"),
     "clips": (clips_table, "benchmarks/clips.json", "docs/performance.md"),
 }
 

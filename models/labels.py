@@ -180,3 +180,15 @@ STUFF_NAMES: tuple[str, ...] = (
     "wood",
 )
 """COCO-Stuff's 91 background classes in the order of their COCO-Stuff ids."""
+
+_INDOOR_THINGS = THING_NAMES[THING_NAMES.index("bottle") :]
+_INDOOR_STUFF = (
+    "blanket", "banner", "cabinet", "cardboard", "carpet", "ceiling-other", "ceiling-tile", "cloth",
+    "clothes", "counter", "cupboard", "curtain", "desk-stuff", "door-stuff", "floor-marble",
+    "floor-other", "floor-stone", "floor-tile", "floor-wood", "food-other", "fruit", "furniture-other",
+    "light", "mat", "metal", "mirror-stuff", "napkin", "paper", "pillow", "plastic", "rug", "salad",
+    "shelf", "stairs", "table", "textile-other", "towel", "vegetable", "wall-brick", "wall-concrete",
+    "wall-other", "wall-panel", "wall-stone", "wall-tile", "wall-wood", "window-blind", "window-other",
+)  # fmt: skip
+INDOOR_NAMES: frozenset[str] = frozenset({*_INDOOR_THINGS, *_INDOOR_STUFF})
+"""The indoor half of the classes, as COCO and COCO-Stuff group them; all others are outdoor."""

@@ -1,8 +1,9 @@
 """Which background a picture shows: a multi-label classifier over COCO-Stuff's 91 classes at 128 x 128.
 
 ICIP 2019 needs the stuff of a picture only as labels, so a small picture and one vector suffice. The
-compact network is the segmentator's trunk with a head that looks at the picture's bands: what is above
-(sky, ceiling) and below (road, floor) is told apart by where it is. The paper's is a ResNet-101.
+compact network begins as the segmentator's trunk. Beside its features the head is given what each cell is
+made of (`surfaces`), and both by bands of the picture: what is above (sky, ceiling) and below (road,
+floor) is told apart by where it is. The paper's trunk is a ResNet-101.
 """
 
 from __future__ import annotations
@@ -27,6 +28,12 @@ BANDS = 4
 HIDDEN = 192
 """Units of the compact head's hidden layer."""
 
+SURFACES = 32
+"""Kinds of surface each cell is told apart into: ADE20K's 31 most frequent classes and anything else."""
+
+NEVER = 1.0
+"""The threshold of a class that is never reported."""
+
 DEFAULT_WEIGHTS = Path(__file__).parent / "weights" / "stuff-compact.safetensors"
 
 Variant = Literal["compact", "paper"]
@@ -36,7 +43,8 @@ class StuffClassifier(nn.Module):
     """Multi-label classifier; a sigmoid of its logits is the calibrated probability of each class.
 
     `thresholds` (91,) are the probabilities from which a class counts as seen, those that give the best
-    F1 on pictures set aside; they are stored with the weights (0.5 before training).
+    F1 on pictures set aside; they are stored with the weights (0.5 before training). A class that could not
+    be learned has the threshold NEVER, and its probability is 0 for every picture.
     """
 
     thresholds: Tensor
@@ -53,17 +61,38 @@ class StuffClassifier(nn.Module):
     ) -> None:
         super().__init__()
         self.trunk = trunk
+        _, middle, high = trunk.channels
+        self.surfaces_middle = nn.Conv2d(middle, SURFACES, 1)
+        self.surfaces_high = nn.Conv2d(high, SURFACES, 1, bias=False)
+        for layer in (self.surfaces_middle, self.surfaces_high):  # features are large: begin undecided
+            nn.init.zeros_(layer.weight)
         self.head = head
         self.register_buffer("thresholds", torch.full((len(STUFF_NAMES),), 0.5))
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("scale", 1 / torch.tensor(spread).view(1, 3, 1, 1), persistent=False)
 
-    def pooled(self, image: Tensor) -> Tensor:
-        """The head's input: bands of the deepest features, their maxima, means of the finer ones."""
+    def features(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The trunk's features at strides 4, 8 and 16 of an RGB picture in [0, 1]."""
         low, middle, high = self.trunk((image - self.mean) * self.scale)
-        bands = F.adaptive_avg_pool2d(high, (BANDS, 1)).flatten(1)
-        peak = high.amax((2, 3))
-        return torch.cat([bands, peak, middle.mean((2, 3)), low.mean((2, 3))], 1)
+        return low, middle, high
+
+    def surfaces(self, middle: Tensor, high: Tensor) -> Tensor:
+        """Logits (B, 32, 16, 16) of what each cell is made of."""
+        coarse = F.interpolate(self.surfaces_high(high), scale_factor=2.0, mode="nearest")
+        made_of: Tensor = self.surfaces_middle(middle) + coarse
+        return made_of
+
+    def gather(self, low: Tensor, middle: Tensor, high: Tensor) -> Tensor:
+        """The head's input: bands and maxima of the deepest features and of the surfaces, finer means."""
+        made_of = self.surfaces(middle, high).softmax(1)
+        parts = []
+        for cells in (high, made_of):
+            parts += [F.adaptive_avg_pool2d(cells, (BANDS, 1)).flatten(1), cells.amax((2, 3))]
+        return torch.cat([*parts, middle.mean((2, 3)), low.mean((2, 3))], 1)
+
+    def pooled(self, image: Tensor) -> Tensor:
+        """The head's input for a picture, (B, `pooled_size`)."""
+        return self.gather(*self.features(image))
 
     def forward(self, image: Tensor) -> Tensor:
         """image (B, 3, 128, 128) float32 RGB in [0, 1] to logits (B, 91) in STUFF_NAMES order."""
@@ -72,11 +101,15 @@ class StuffClassifier(nn.Module):
 
 
 class StuffHead(nn.Sequential):
-    """Two linear layers; after training the calibration is folded into the second."""
+    """Two linear layers on inputs brought to mean 0 and spread 1, each by its own constants.
+
+    The constants are the running statistics of the first layer. After training the calibration is folded
+    into the last one.
+    """
 
     def __init__(self, inputs: int, hidden: int, *, dropout: float = 0.0) -> None:
         super().__init__(
-            nn.LayerNorm(inputs),
+            nn.BatchNorm1d(inputs, affine=False),
             nn.Dropout(dropout),
             nn.Linear(inputs, hidden),
             nn.ReLU(),
@@ -88,7 +121,7 @@ class StuffHead(nn.Sequential):
 def pooled_size(channels: tuple[int, int, int]) -> int:
     """Length of `StuffClassifier.pooled` for a trunk with these channels at strides 4, 8 and 16."""
     low, middle, high = channels
-    return (BANDS + 1) * high + middle + low
+    return (BANDS + 1) * (high + SURFACES) + middle + low
 
 
 def build_stuff(*, variant: Variant = "compact", dropout: float = 0.0) -> StuffClassifier:

@@ -82,10 +82,16 @@ _REINSTALL = "install cleanplate again"
 
 
 def find_weights(name: str) -> Weights:
-    """The entry of a name; raises `WeightsError` that names the nearest one."""
+    """The entry of a name; raises `WeightsError` with the nearest one, or how to get a paper-size one."""
     known = all_weights()
     if name in known:
         return known[name]
+    if name.endswith("-paper"):
+        raise WeightsError(
+            f"the weights {name!r} do not come with the program",
+            hint="train them (docs/training.md, paper-size networks) and name the file: "
+            f"--set 'models.weights={{{name.removesuffix('-paper')}: FILE}}'",
+        )
     near = difflib.get_close_matches(name, known, 1)
     hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(sorted(known))}"
     raise WeightsError(f"no weights are called {name!r}", hint=hint)

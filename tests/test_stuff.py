@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from importlib.util import find_spec
 from pathlib import Path
 
 import cv2
@@ -13,20 +14,23 @@ import torch
 
 from models.labels import STUFF_NAMES, THING_NAMES
 from models.segmentator import build_segmentator
-from models.stuff import DEFAULT_WEIGHTS, SIDE, build_stuff, take_trunk
-from models.training.loop import read_weights
+from models.stuff import DEFAULT_WEIGHTS, NEVER, SIDE, SURFACES, build_stuff, take_trunk
+from models.training.loop import Journal, read_weights
 from models.training.stuff import (
     Recipe,
     average_precision,
     best_thresholds,
     calibrate,
     f1,
+    fit_calibrated,
     fit_head,
-    is_held,
     measure,
+    silence,
     train,
-    view,
 )
+from models.training.stuff_pictures import Window, draw_window, is_held, view
+from models.training.stuff_trunk import learn_surfaces
+from models.training.surfaces import SURFACE_NAMES
 
 torch.set_num_threads(1)
 
@@ -77,7 +81,8 @@ def test_paper_variant_has_resnet_names() -> None:
 def test_shipped_weights_load_and_say_something() -> None:
     network = build_stuff().eval()
     network.load_state_dict(read_weights(DEFAULT_WEIGHTS))
-    assert bool(((network.thresholds > 0.02) & (network.thresholds < 0.95)).all())
+    reported = network.thresholds < NEVER
+    assert bool(((network.thresholds > 0.02) & (network.thresholds < 0.95))[reported].all())
     row = np.linspace(0, 1, SIDE)[:, None, None]
     sky_over_grass = np.where(row < 0.6, [0.45, 0.65, 0.95], [0.2, 0.5, 0.15]) * np.ones((SIDE, SIDE, 1))
     grain = np.random.default_rng(0).normal(0, 0.02, sky_over_grass.shape)
@@ -85,7 +90,9 @@ def test_shipped_weights_load_and_say_something() -> None:
     with torch.no_grad():
         probability = torch.sigmoid(network(picture))[0]
     score = dict(zip(STUFF_NAMES, probability.tolist(), strict=True))
-    assert score["grass"] + score["sky-other"] > score["carpet"] + score["ceiling-other"]
+    assert score["grass"] + score["sky-other"] > score["floor-wood"] + score["ceiling-other"]
+    assert 20 < int(reported.sum()) < len(STUFF_NAMES)
+    assert float(probability[~reported].max()) < 1e-6, "what cannot be known is never reported"
 
 
 @pytest.mark.parametrize(
@@ -125,23 +132,84 @@ def test_a_head_learns_a_separable_label() -> None:
     assert f1(found, labels[:, 3] > 0) > 0.9
 
 
+def test_classes_that_cannot_be_learned_are_never_reported() -> None:
+    generator = torch.Generator().manual_seed(0)
+    features = torch.randn(1, 240, 12, generator=generator)
+    labels = torch.zeros(240, len(STUFF_NAMES))
+    labels[:, 3] = (features[0, :, 5] > 0.5).float()  # can be seen
+    labels[:, 4] = (torch.rand(240, generator=generator) < 0.1).float()  # cannot
+    labels[:5, 5] = 1.0  # too few pictures
+    head, thresholds = fit_calibrated(features, labels, Recipe(epochs=20, dropout=0.0, folds=3))
+    assert float(thresholds[3]) < NEVER
+    assert thresholds[[4, 5, 6]].tolist() == [NEVER] * 3
+    silence(head, thresholds)
+    with torch.no_grad():
+        probability = torch.sigmoid(head(features[0]))
+    assert float(probability[:, [4, 5, 6]].max()) < 1e-6 < float(probability[:, 3].min())
+    assert not bool((probability >= thresholds)[:, [4, 5, 6]].any())
+
+
+def test_surfaces_are_learned_from_a_teacher_and_kept(tmp_path: Path) -> None:
+    """Pictures red above and green below: the teacher calls red sky and green grass."""
+    images = np.zeros((6, 176, 176, 3), np.uint8)
+    images[:, :88, :, 0] = images[:, 88:, :, 1] = 200
+    grids = np.zeros((6, 32, 32, SURFACES), np.uint8)
+    sky, grass = SURFACE_NAMES.index("sky"), SURFACE_NAMES.index("grass")
+    grids[:, :16, :, sky] = grids[:, 16:, :, grass] = 255
+    recipe = Recipe(steps=30, pictures=4, save_every=10, surface_rate=2e-2)
+    things, held = np.full((6, len(THING_NAMES)), -1, np.float32), np.arange(6) == 5
+    lines: list[str] = []
+
+    def taught() -> torch.Tensor:
+        torch.manual_seed(0)
+        network = build_stuff()
+        journal = Journal(tmp_path / "journal.jsonl", lines.append)
+        learn_surfaces(network, images, grids, things, held, tmp_path, recipe, journal)
+        picture = torch.from_numpy(view(images[0], Window())).permute(2, 0, 1)[None]
+        with torch.no_grad():
+            _, middle, high = network.features(picture)
+            return network.surfaces(middle, high).softmax(1)[0]
+
+    found = taught()
+    both = float(found[[sky, grass]].sum(0).min())
+    assert both > 0.5, "of 32 surfaces only two were ever taught"
+    assert float(found[sky, :7].mean()) > float(found[sky, 9:].mean())
+    assert float(found[grass, 9:].mean()) > float(found[grass, :7].mean())
+    spoken = len(lines)
+    assert "held" in lines[-1] and float(lines[-1].split()[-1]) < float(lines[0].split()[-1])
+    assert (tmp_path / "curve.png").is_file() or not find_spec("matplotlib")
+    assert torch.equal(taught(), found) and len(lines) == spoken, "a finished stage is not repeated"
+
+
 def test_views_are_deterministic_squares() -> None:
     image = np.random.default_rng(0).integers(0, 255, (90, 140, 3), dtype=np.uint8)
-    plain = view(image, None)
+    plain = view(image, Window())
     assert plain.shape == (SIDE, SIDE, 3) and plain.dtype == np.float32
-    once, again = (view(image, np.random.default_rng(4)) for _ in range(2))
+    once, again = (view(image, Window(), np.random.default_rng(4)) for _ in range(2))
     np.testing.assert_array_equal(once, again)
+
+
+def test_a_window_cuts_picture_and_grid_alike() -> None:
+    random = np.random.default_rng(0)
+    ramp = np.tile(np.arange(160, dtype=np.uint8)[:, None], (1, 160))
+    for _ in range(20):
+        window = draw_window(random, 0.5)
+        fine, coarse = window.cut(ramp), window.cut(ramp[::5, ::5])
+        assert abs(int(fine[0, 0]) - int(coarse[0, 0])) <= 5 and min(coarse.shape) >= 15
+        assert abs(int(fine[-1, 0]) - int(coarse[-1, 0])) <= 10
 
 
 def test_training_runs_from_a_folder_and_resumes(tmp_path: Path) -> None:
     torch.manual_seed(0)
     random = np.random.default_rng(0)
     (tmp_path / "coco" / "images").mkdir(parents=True)
+    (tmp_path / "stuff" / "scenes").mkdir(parents=True)
     (tmp_path / "relation").mkdir()
     names = [f"{number:012d}.jpg" for number in range(1, 25)]
     for name in names:
         picture = random.integers(0, 255, (48, 64, 3), dtype=np.uint8)
         cv2.imwrite(str(tmp_path / "coco" / "images" / name), picture)
+        cv2.imwrite(str(tmp_path / "stuff" / "scenes" / f"sea_{name}"), picture)
     notes = {
         "images": [{"id": i + 1, "file_name": name} for i, name in enumerate(names)],
         "annotations": [],
@@ -159,10 +227,12 @@ def test_training_runs_from_a_folder_and_resumes(tmp_path: Path) -> None:
     from models.training.loop import write_weights
 
     write_weights(trunk, build_segmentator(), {})
-    recipe = Recipe(segmentator=str(trunk), views=1, heads=2, epochs=1, batch=4, held=0.5)
+    recipe = Recipe(
+        trunk=str(trunk), teacher="", views=1, folds=2, epochs=1, batch=4, held=0.5, least_positives=1
+    )
     lines: list[str] = []
     first = read_weights(train(tmp_path, tmp_path / "work", recipe, log=lines.append))
     again = read_weights(train(tmp_path, tmp_path / "work", recipe, log=lines.append))
     assert all(torch.equal(value, again[name]) for name, value in first.items())
-    assert any("held" in line for line in lines)
+    assert any("unlabelled 24" in line for line in lines) and any("map" in line for line in lines)
     assert 0 < sum(is_held(Path(name), 0.5) for name in names) < 24

@@ -46,6 +46,12 @@ def test_unknown_names_are_refused_with_the_nearest() -> None:
     assert "did you mean 'relation'" in caught.value.hint and caught.value.exit_code == 5
 
 
+def test_who_wants_the_paper_size_is_told_how_to_get_it() -> None:
+    with pytest.raises(WeightsError, match="do not come with the program") as caught:
+        weights.weights_path("stuff-paper")
+    assert "models.weights={stuff: FILE}" in caught.value.hint
+
+
 def network() -> nn.Module:
     return nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2))
 

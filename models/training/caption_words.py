@@ -187,3 +187,18 @@ def class_words(caption: str) -> list[str]:
         else:
             place += 1
     return words
+
+
+_NAMES = {tuple(name.split()): class_word(name) for name in THING_NAMES if " " in name}
+
+
+def joined_words(caption: str) -> list[str]:
+    """Return all words of a caption; class names of several words are joined ("hot dog" -> "hotdog")."""
+    tokens = re.findall(r"[a-z]+", caption.lower())
+    words: list[str] = []
+    place = 0
+    while place < len(tokens):
+        length = next((n for n in (3, 2) if tuple(tokens[place : place + n]) in _NAMES), 1)
+        words.append(_NAMES.get(tuple(tokens[place : place + length]), tokens[place]))
+        place += length
+    return words

@@ -31,6 +31,18 @@ def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
         group["lr"] = rate * group.get("share", 1.0)
 
 
+def relative_groups(module: nn.Module, *, share: float = 1.0) -> list[dict[str, Any]]:
+    """Optimizer groups whose rates are shares of each tensor's own size (its root mean square).
+
+    Folded norms leave tensors of very different sizes; one rate for all would wreck the small ones
+    while the large ones stand still.
+    """
+    return [
+        {"params": [p], "share": share * max(1e-2, float(p.detach().square().mean().sqrt()))}
+        for p in module.parameters()
+    ]
+
+
 class Average:
     """Exponential moving average of a module's floating parameters and buffers.
 
