@@ -30,7 +30,8 @@ def follow(odds: Array, picture: Image) -> Array:
     The odds are clipped to +-4 first, so that sure places do not outweigh an outline.
     """
     rows, columns = odds.shape
-    size = (picture.shape[1], picture.shape[0])
+    half = ((picture.shape[1] + 1) // 2, (picture.shape[0] + 1) // 2)
+    guide = cv2.resize(picture, half, interpolation=cv2.INTER_AREA)
     small = cv2.resize(picture, (columns, rows), interpolation=cv2.INTER_AREA).astype(np.float32)
     value = np.clip(odds, -_SURE, _SURE).astype(np.float32)
     mean, mean_value = _mean(small), _mean(value)
@@ -42,9 +43,11 @@ def follow(odds: Array, picture: Image) -> Array:
     share = _mean(np.asarray(np.sqrt(np.clip(told, 0, 1)), np.float32))
     slopes = _scaled(_mean(slope), share)
     offsets = np.asarray(_mean(offset) * share + (1 - share) * value, np.float32)
-    fine = cv2.resize(slopes, size, interpolation=cv2.INTER_LINEAR)
-    rest = cv2.resize(offsets, size, interpolation=cv2.INTER_LINEAR)
-    return np.asarray(_summed(cv2.multiply(fine, picture, dtype=cv2.CV_32F)) + rest, np.float32)
+    fine = cv2.resize(slopes, half, interpolation=cv2.INTER_LINEAR)
+    rest = cv2.resize(offsets, half, interpolation=cv2.INTER_LINEAR)
+    followed = _summed(cv2.multiply(fine, guide, dtype=cv2.CV_32F)) + rest
+    size = (picture.shape[1], picture.shape[0])
+    return np.asarray(cv2.resize(followed, size, interpolation=cv2.INTER_LINEAR), np.float32)
 
 
 def _scaled(colours: Array, value: Array) -> Array:
