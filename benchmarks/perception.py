@@ -1,6 +1,6 @@
 """Score what `explain --objects` writes for photographs against what is annotated in them.
 
-    python -m benchmarks.perception --data DIR [--part held|choosing] [--json FILE] [--set key=value]
+    python -m benchmarks.perception --data DIR [--part held|choosing] [--json FILE] [--leave-out WEIGHTS]
 
 DIR is laid out as for training (docs/training.md). Of it only the pictures that training sets aside are used:
 fully annotated COCO photographs, people with a mask, street frames of CamVid. For each the files of
@@ -25,9 +25,12 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from safetensors import safe_open
+from safetensors.numpy import load_file, save_file
 
 from configs.schema import load_config, parse_override
 from models.labels import THING_NAMES
+from models.reported import KEY, LEAST
 from models.training.data import CAMVID_THINGS, IGNORE, Picture, read_camvid, read_collection
 from models.training.scores import Tally, label_map
 from models.training.teacher import VOC_CLASSES
@@ -285,6 +288,19 @@ def measure(data: Path, part: str, changes: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def leave_out(weights: Path, scores: dict[str, Any]) -> list[str]:
+    """Write into a weights file which classes score too low to be reported; returns them.
+
+    The scores must be of the same weights without such a list. Classes that occur nowhere are left out.
+    """
+    table = scores["coco"]["classes"]
+    names = [name for name in THING_NAMES if table.get(name, 0.0) < LEAST]
+    with safe_open(weights, framework="numpy") as file:
+        facts = dict(file.metadata() or {})
+    save_file(load_file(weights), weights, metadata={**facts, KEY: ", ".join(names)})
+    return names
+
+
 def _rounded(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _rounded(each) for key, each in value.items()}
@@ -297,10 +313,13 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--part", choices=("held", "choosing"), default="held")
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--leave-out", type=Path, metavar="WEIGHTS", help="write the low classes into it")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     told = parser.parse_args()
     scores = measure(told.data, told.part, dict(parse_override(text) for text in told.set))
     print("\n".join(tables(scores)))
+    if told.leave_out:
+        print("left out:", ", ".join(leave_out(told.leave_out, scores)))
     if told.json:
         told.json.write_text(json.dumps(_rounded(scores), indent=1) + "\n")
 

@@ -181,6 +181,11 @@ class CompactTrunk(nn.Module):
         for block in self.blocks:
             x = block(x)
             outputs.append(x)
+        return self.taps(outputs)
+
+    @staticmethod
+    def taps(outputs: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """Of all blocks' outputs those that the rest of the network reads."""
         return outputs[1], outputs[4], outputs[-1]
 
 
@@ -242,6 +247,7 @@ class Aspp(nn.Module):
 
     def __init__(self, inputs: int, width: int, rates: Sequence[int], *, separable: bool, norm: bool) -> None:
         super().__init__()
+        self.width = width
         branches: list[nn.Module] = [ConvNorm(inputs, width, norm=norm)]
         for rate in rates:
             if separable:
@@ -264,6 +270,15 @@ def _enlarge(x: Tensor) -> Tensor:
     """Twice as many cells, (B, C, h, w) to (B, C, 2h, 2w), bilinear."""
     size = (2 * x.shape[2], 2 * x.shape[3])
     return F.interpolate(x, size=size, mode="bilinear", align_corners=False)
+
+
+def _fourfold(x: Tensor) -> Tensor:
+    """A map at stride 16 (cells centred on pixels 16 i) at the output's cells, to half a pixel."""
+    height, width = x.shape[2:]
+    wide = F.pad(x, (0, 1, 0, 1), mode="replicate")
+    size = (4 * height + 4, 4 * width + 4)
+    large = F.interpolate(wide, size=size, mode="bilinear", align_corners=False)
+    return large[:, :, 2 : 2 + 4 * height, 2 : 2 + 4 * width]
 
 
 class Decoder(nn.Module):
@@ -313,6 +328,8 @@ class Segmentator(nn.Module):
         self.trunk = trunk
         self.aspp = aspp
         self.decoder = decoder
+        # Classes at stride 16, what a teacher there can give; the decoder's are added to them.
+        self.coarse = nn.Conv2d(aspp.width, len(THING_NAMES) + 1, 1)
         self.classes = nn.Sequential(
             SeparableConv(width, width, norm=norm), nn.Conv2d(width, len(THING_NAMES) + 1, 1)
         )
@@ -330,9 +347,11 @@ class Segmentator(nn.Module):
 
     def decode(self, low: Tensor, middle: Tensor, high: Tensor) -> SegmentatorOutput:
         """Outputs from the trunk's features at strides 4, 8 and 16."""
-        x = self.decoder(low, middle, self.aspp(high))
+        high = self.aspp(high)
+        x = self.decoder(low, middle, high)
         things = self.things(x)
-        return SegmentatorOutput(self.classes(x), self.centre(things), self.offset(things))
+        logits = self.classes(x) + _fourfold(self.coarse(high))
+        return SegmentatorOutput(logits, self.centre(things), self.offset(things))
 
     def forward(self, image: Tensor) -> SegmentatorOutput:
         return self.decode(*self.trunk(self.normalise(image)))

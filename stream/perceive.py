@@ -19,7 +19,7 @@ from models.instances import STRIDE, FoundThing, group_instances
 from models.labels import STUFF_NAMES, THING_NAMES
 from models.reported import left_out
 from models.weights import weights_path
-from stream import regions
+from stream import edges, regions
 from stream.errors import UsageError
 from stream.networks import (
     STUFF_SIDE,
@@ -45,10 +45,13 @@ __all__ = [
 ]
 
 _MOST_LABELLED = 1280
-_MARGIN = 2
+_MARGIN = 3
 # Weaker and closer maxima of the heat map split people in two more often than they tell two people apart:
 # on 60 photographs precision rises from .44 to .62 at equal recall (score 0.2, people over 1 %).
 _PEAK, _WINDOW = 0.3, 9
+# Parts of people are joined later than the grouping's default: recall of people over 1 % .50 to .52 at equal
+# precision (.71) on 120 photographs.
+_AGREEMENT = 0.3
 
 _NOTHING = np.zeros(0, np.float32)
 
@@ -123,7 +126,7 @@ def perceive(
     height, width = (frame.width, frame.height) if frame.rotation % 180 else (frame.height, frame.width)
     engine = networks.engine(segmentator_spec(config, height, width))
     logits, centre, offset = (np.asarray(each, np.float32)[0] for each in engine(_as_input(shown)))
-    found = group_instances(logits, centre, offset, peak=_PEAK, window=_WINDOW)
+    found = group_instances(logits, centre, offset, peak=_PEAK, window=_WINDOW, agreement=_AGREEMENT)
     smallest = config.perceive.min_area * rows * columns / STRIDE**2
     unknown = _left_out(config)
     sure = [
@@ -133,10 +136,14 @@ def perceive(
         and each.mask.sum() >= smallest
         and THING_NAMES[each.label] not in unknown
     ]
-    edge = _foreground(logits) if sure else np.zeros((0, 0), np.float32)
+    if not sure:
+        return Perception(frame.index, classes, (), stuff)
+    odds = edges.follow(_foreground(logits), shown)
+    all_cells = np.sum([each.mask for each in found], axis=0, dtype=np.uint16) > 0
     instances = []
     for each in sure:
-        mask = _turned_back(_enlarged(each, edge, (rows, columns)), frame.rotation)
+        fine = _enlarged(each, all_cells & ~each.mask, odds)
+        mask = _turned_back(fine, frame.rotation)
         instance = _instance(THING_NAMES[each.label], each.score, mask, frame)
         if instance is not None:
             instances.append(instance)
@@ -216,22 +223,28 @@ def _foreground(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.asarray(most + np.log(total) - logits[0], np.float32)
 
 
-def _enlarged(thing: FoundThing, edge: NDArray[np.float32], size: tuple[int, int]) -> Mask:
-    """A thing's mask at four times the cells, its outline where the odds pass zero between cells."""
-    out = np.zeros(size, bool)
+def _enlarged(thing: FoundThing, others: Mask, odds: NDArray[np.float32]) -> Mask:
+    """A thing's mask at four times the cells, its outline where the fine odds pass zero.
+
+    Towards another thing, whose odds are high too, it runs halfway between the cells.
+    """
+    out = np.zeros(odds.shape, bool)
+    rows, columns = others.shape
     x0, y0, x1, y1 = (value // STRIDE for value in thing.box)
     left, top = max(0, x0 - _MARGIN), max(0, y0 - _MARGIN)
-    right, bottom = min(edge.shape[1], x1 + _MARGIN), min(edge.shape[0], y1 + _MARGIN)
+    right, bottom = min(columns, x1 + _MARGIN), min(rows, y1 + _MARGIN)
     window = (slice(top, bottom), slice(left, right))
-    odds = edge[window]
-    # Inside a neighbour the odds are high too: there the outline runs halfway between the cells.
-    signed = np.where(thing.mask[window], np.maximum(odds, 0.1), -np.abs(odds) - 0.1)
-    signed = np.clip(signed, -4, 4).astype(np.float32)
-    large = cv2.resize(
-        signed, ((right - left) * STRIDE, (bottom - top) * STRIDE), interpolation=cv2.INTER_LINEAR
-    )
-    out[top * STRIDE : bottom * STRIDE, left * STRIDE : right * STRIDE] = large > 0
+    size = ((right - left) * STRIDE, (bottom - top) * STRIDE)
+    mine, theirs = (_nearness(cells[window], size) for cells in (thing.mask, others))
+    fine = (slice(top * STRIDE, bottom * STRIDE), slice(left * STRIDE, right * STRIDE))
+    out[fine] = (odds[fine] > 0) & (mine > theirs)
     return out
+
+
+def _nearness(cells: Mask, size: tuple[int, int]) -> NDArray[np.float32]:
+    """Share of true cells around each pixel, two cells far."""
+    soft = cv2.blur(cells.astype(np.float32), (5, 5), borderType=cv2.BORDER_REPLICATE)
+    return np.asarray(cv2.resize(soft, size, interpolation=cv2.INTER_LINEAR), np.float32)
 
 
 def _instance(label: str, score: float, mask: Mask, frame: Frame, identity: int = 0) -> Instance | None:

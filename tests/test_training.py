@@ -266,11 +266,11 @@ def test_lower_precision_keeps_wide_what_would_be_slow():
     torch.manual_seed(0)
     trunk = CompactTrunk(norm=False)
     x = torch.rand(1, 3, 64, 64)
-    exact = trunk(x)[-1]
+    exact = trunk(x)[-1].detach()
     widen_depthwise(trunk)
-    torch.testing.assert_close(trunk(x)[-1], exact)
+    torch.testing.assert_close(trunk(x)[-1].detach(), exact)
     with torch.autocast("cpu", torch.bfloat16):
-        near = trunk(x)[-1]
+        near = trunk(x)[-1].detach()
     assert near.dtype == torch.bfloat16
     assert float((near.float() - exact).abs().mean() / exact.abs().mean()) < 0.1
 
@@ -373,6 +373,15 @@ def test_written_weights_start_another_run_and_say_where_they_come_from(data, tm
     recipe = tiny(start=str(first), joint_steps=2)
     second = program.train(data, tmp_path / "b", recipe, log=str)
     assert read_weights(second).keys() == read_weights(first).keys()
+
+
+def test_cached_crops_are_rehearsed_beside_the_views(data, tmp_path):
+    pictures = read_collection(data).training
+    fill_cache(tmp_path / "cache", DrawnTeacher(), pictures, count=8, side=64, seed=0, workers=1)
+    recipe = tiny(heads_steps=2, joint_steps=3, threads=2, rehearsed=2)
+    program.train(data, tmp_path, recipe, log=str)
+    lines = Journal(tmp_path / "journal.jsonl", str).read()
+    assert all(("joints" in line) == (line["stage"] == "joint") for line in lines if "label" in line)
 
 
 def test_missing_teacher_is_named(data, tmp_path):

@@ -17,10 +17,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..segmentator import Aspp, CompactTrunk, Front, InvertedResidual
+from ..segmentator import Aspp, CompactTrunk, Front, InvertedResidual, Segmentator
 from .data import Picture, plain_view, rarity
 from .loop import Journal, cosine, load_checkpoint, save_checkpoint, set_rate
-from .teacher import DeeplabTeacher
+from .teacher import VOC_CLASSES, DeeplabTeacher
 
 FIRST_TAP = 1
 """The front block ends where the teacher's second unit (tap 1) does; block i ends at tap i + 1."""
@@ -259,6 +259,27 @@ class Scorer(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = self.classes(self.aspp(x))
         return y
+
+
+@torch.no_grad()
+def take_classes(network: Segmentator, scorer: Scorer) -> None:
+    """Give a segmentator the 21 classes learnt behind its pyramid; the decoder's own begin at nothing.
+
+    The other 60 are, until labels tell them apart, rare kinds of background.
+    """
+    weight, bias = scorer.classes.weight, scorer.classes.bias
+    fine = network.classes[-1]
+    assert bias is not None and network.coarse.bias is not None and isinstance(fine, nn.Conv2d)
+    assert fine.bias is not None
+    network.coarse.weight.copy_(weight[:1].expand_as(network.coarse.weight))
+    network.coarse.bias.fill_(float(bias[0]) - _RARE)
+    network.coarse.weight[list(VOC_CLASSES)] = weight
+    network.coarse.bias[list(VOC_CLASSES)] = bias
+    fine.weight.zero_()
+    fine.bias.zero_()
+
+
+_RARE = 7.0
 
 
 def score_loss(scores: Tensor, wanted: Tensor) -> Tensor:

@@ -152,6 +152,20 @@ def match_people(
     return results, len(people)
 
 
+def class_table(predict: Predict, pictures: Sequence[Picture], longer: int) -> dict[str, float]:
+    """Intersection over union of each of the 80 classes; 0 for one that is found nowhere."""
+    tally = Tally.empty()
+    for picture in pictures:
+        image = picture.read()
+        height, width = image.shape[:2]
+        small = fit_size(height, width, longer)
+        logits = predict(resize(image, *small))[0]
+        full = np.stack([_stretch(m, *small, height, width) for m in logits])
+        tally.add(full.argmax(0).astype(np.uint8), label_map(picture, height, width))
+    shares = np.nan_to_num([tally.union_share(k) for k in range(1, len(THING_NAMES) + 1)])
+    return {name: float(share) for name, share in zip(THING_NAMES, shares, strict=True)}
+
+
 def score_pictures(predict: Predict, pictures: Sequence[Picture], longer: int) -> dict[str, float]:
     """Scores at one input size: person, mean20, vehicles, vehicle_any, background, ap50, recall50.
 

@@ -24,6 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..reported import KEY, LEAST
 from ..segmentator import (
     CompactTrunk,
     Segmentator,
@@ -33,7 +34,7 @@ from ..segmentator import (
     fold_norms,
 )
 from ..torchvision import load_torchvision, read_state_dict
-from .data import Collection, Picture, read_collection
+from .data import IGNORE, Collection, Picture, read_collection
 from .loop import (
     Average,
     Journal,
@@ -46,16 +47,19 @@ from .loop import (
     set_rate,
     write_weights,
 )
-from .losses import Batch, Weights, total_loss
-from .mimicry import Scorer, TeacherCache, fill_cache, freeze_norms, train_blocks
+from .losses import Batch, Weights, teacher_at_stride_4, teacher_loss, total_loss
+from .mimicry import Scorer, TeacherCache, fill_cache, freeze_norms, take_classes, train_blocks
 from .muon import Muon, muon_groups
 from .parallel import Workers
 from .precision import widen_depthwise
-from .scores import predictor, score_pictures, voc_predictor
+from .scores import class_table, predictor, score_pictures, voc_predictor
 from .taught import teach
 from .teacher import DeeplabTeacher
-from .views import View, ViewMaker, read_cutouts
-from .walk import settle, walk
+from .views import ViewMaker, read_cutouts
+from .walk import Sample, draw_sample, joint_errors, joint_variances, settle, walk
+
+Drawn = tuple[Batch, Sample | None]
+"""Views of one thread, and cached crops with the teacher's features."""
 
 STAGES = ("blocks", "settle", "heads", "joint")
 
@@ -75,7 +79,8 @@ class Recipe:
     settle_steps, settle_rate: stage 4. heads_steps, heads_rate: stage 5.
     joint_steps, joint_rate: stage 6; what lies behind the trunk learns `heads_share` times as fast.
     All rates but the blocks' are relative to the size of each tensor (see `muon.py`).
-    batch: views a step.
+    batch: views a step. rehearsed: cached crops beside them in stage 6 that hold the trunk to the teacher's
+    features (`rehearsal` the weight of that loss) and the whole to its classes.
     longest: largest longer side a picture is scaled to. pasted, mosaic: share of such views.
     score_every, save_every, log_every: steps between scores, checkpoints and log lines.
     score_pictures: set-aside pictures of each kind scored on the way; all are at the end.
@@ -102,6 +107,8 @@ class Recipe:
     joint_rate: float = 5e-4
     heads_share: float = 3.0
     batch: int = 16
+    rehearsed: int = 6
+    rehearsal: float = 0.25
     longest: int = 640
     pasted: float = 0.45
     mosaic: float = 0.15
@@ -145,8 +152,19 @@ def train(data: Path, work: Path, recipe: Recipe, *, log: Log) -> Path:
         "variant": recipe.variant,
         "recipe": repr(asdict(recipe)),
         **described,
+        KEY: ", ".join(unknown_classes(network, collection, recipe.score_sizes[0])),
     }
     return write_weights(work / f"segmentator-{recipe.variant}.safetensors", network, metadata)
+
+
+def unknown_classes(network: Segmentator, collection: Collection, longer: int) -> list[str]:
+    """Classes too badly known to be reported, by all fully annotated pictures that were not trained on.
+
+    Training pictures would flatter: of a class seen in a few dozen pictures the network learns the pictures.
+    """
+    pictures = [*collection.held_coco, *collection.choosing_coco]
+    table = class_table(predictor(network), pictures, longer)
+    return [name for name, share in table.items() if share < LEAST]
 
 
 def _taught(
@@ -178,12 +196,14 @@ def _first_network(
         raise ValueError(f"begin={recipe.begin!r} is no stage to go on with: use {', '.join(STAGES[1:])}")
     if recipe.start:
         network = build_segmentator(variant=recipe.variant)
-        network.load_state_dict(read_weights(Path(recipe.start)))
+        network.load_state_dict(_with_coarse(read_weights(Path(recipe.start)), network))
         if recipe.begin == "settle" and isinstance(network.trunk, CompactTrunk):
             torch.set_num_threads(1)
             teacher = DeeplabTeacher(_teacher_file(data, recipe))
             cache = _cache(work, recipe, collection, teacher)
-            _settle(network.trunk, Scorer(network.aspp, 160), cache, work, recipe, collection, journal)
+            scorer = Scorer(network.aspp, 160)
+            _settle(network.trunk, scorer, cache, work, recipe, collection, journal)
+            take_classes(network, scorer)
         return network
     if recipe.variant == "paper":
         network = build_segmentator(variant="paper")
@@ -199,14 +219,26 @@ def _first_network(
     if done is not None:
         network.trunk.load_state_dict(done["trunk"])
         network.aspp.load_state_dict(done["aspp"])
+        network.coarse.load_state_dict(done["coarse"])
         return network
     if recipe.teacher:
         trunk, scorer = _mimic(data, work, recipe, collection, journal)
         network.trunk.load_state_dict(trunk.state_dict())
         network.aspp.load_state_dict(scorer.aspp.state_dict())
-        state = {"trunk": trunk.state_dict(), "aspp": scorer.aspp.state_dict()}
+        take_classes(network, scorer)
+        state = {
+            "trunk": trunk.state_dict(), "aspp": scorer.aspp.state_dict(),
+            "coarse": network.coarse.state_dict(),
+        }  # fmt: skip
         save_checkpoint(work / "trunk.pt", state)
     return network
+
+
+def _with_coarse(state: dict[str, Tensor], network: Segmentator) -> dict[str, Tensor]:
+    """Weights of a former run, which may be from before there were classes at stride 16."""
+    for name, value in network.coarse.state_dict().items():
+        state.setdefault(f"coarse.{name}", torch.zeros_like(value))
+    return state
 
 
 def _mimic(
@@ -283,6 +315,10 @@ class _Run:
         self, work: Path, recipe: Recipe, maker: ViewMaker,
         device: torch.device, journal: Journal, collection: Collection,
     ) -> None:  # fmt: skip
+        self.cache: TeacherCache | None = None
+        if recipe.rehearsed and device.type == "cpu" and (work / "cache" / "cache.json").is_file():
+            self.cache = TeacherCache(work / "cache")
+            self.variances = joint_variances(self.cache)
         self.work, self.recipe, self.maker = work, recipe, maker
         self.device, self.journal, self.collection = device, journal, collection
 
@@ -311,12 +347,15 @@ class _Run:
         if self.device.type == "cpu":
             widen_depthwise(network)
 
-        def run(module: nn.Module, batch: Batch) -> dict[str, float]:
-            loss, parts = self._losses(module, batch, heads)
+        def run(module: nn.Module, drawn: Drawn) -> dict[str, float]:
+            assert isinstance(module, Segmentator)
+            loss, parts = self._losses(module, drawn[0], heads)
+            if drawn[1] is not None:
+                loss = loss + self._rehearse(module, drawn[1], parts)
             loss.backward()
             return parts
 
-        team = Workers[Batch, dict[str, float]](network, count, run)
+        team = Workers[Drawn, dict[str, float]](network, count, run)
         for step, batches in self._batches(name, first, steps, count):
             set_rate(optimizer, cosine(step, steps, top, warm=min(30, steps // 4)))
             optimizer.zero_grad(set_to_none=True)
@@ -346,26 +385,48 @@ class _Run:
                 groups += muon_groups(part, share=1.0 if heads else self.recipe.heads_share)
         return Muon(groups)
 
-    def _batches(self, name: str, first: int, steps: int, count: int) -> Iterator[tuple[int, list[Batch]]]:
+    def _batches(self, name: str, first: int, steps: int, count: int) -> Iterator[tuple[int, list[Drawn]]]:
         """(step, its views in `count` batches), drawn from its own seed; the next are made meanwhile."""
+        cache = self.cache if name == "joint" else None
         stage = 1 if name == "heads" else 2
 
-        def make(step: int) -> list[View]:
+        def make(step: int) -> list[Drawn]:
             random = np.random.default_rng((self.recipe.seed, stage, step))
-            return [self.maker(random) for _ in range(self.recipe.batch)]
+            views = [self.maker(random) for _ in range(self.recipe.batch)]
+            batches = [Batch.of(views[k::count], self.device) for k in range(count)]
+            if cache is None:
+                return [(batch, None) for batch in batches]
+            rows = random.choice(cache.count, min(cache.count, self.recipe.rehearsed), replace=False)
+            parts = np.array_split(rows, count)
+            return [
+                (batch, draw_sample(cache, np.sort(part)) if len(part) else None)
+                for batch, part in zip(batches, parts, strict=True)
+            ]
 
         with ThreadPoolExecutor(1 if self.device.type == "cpu" else 8) as pool:
             ahead = 3 if self.device.type == "cpu" else 16
-            waiting: list[Future[list[View]]] = []
+            waiting: list[Future[list[Drawn]]] = []
             for step in range(first, steps):
                 while len(waiting) < ahead and step + len(waiting) < steps:
                     waiting.append(pool.submit(make, step + len(waiting)))
-                views = waiting.pop(0).result()
-                parts = [views[k::count] for k in range(count)]
-                yield step, [Batch.of(part, self.device) for part in parts]
+                yield step, waiting.pop(0).result()
 
-    def _losses(self, network: nn.Module, batch: Batch, heads: bool) -> tuple[Tensor, dict[str, float]]:
-        assert isinstance(network, Segmentator)
+    def _rehearse(self, network: Segmentator, sample: Sample, parts: dict[str, float]) -> Tensor:
+        """The weighted error at the trunk's joints, and the teacher's classes; both noted in `parts`."""
+        assert isinstance(network.trunk, CompactTrunk)
+        image, targets, scores = sample
+        with torch.autocast("cpu", torch.bfloat16):
+            outputs, losses = joint_errors(network.trunk, image, targets, self.variances)
+            logits = network.decode(*network.trunk.taps(outputs)).logits.float()
+        size = (logits.shape[2], logits.shape[3])
+        unknown = torch.full((len(logits), *size), IGNORE)
+        everywhere = torch.ones(len(logits), *size)
+        classes = teacher_loss(logits, teacher_at_stride_4(scores, size), unknown, everywhere)
+        parts["joints"] = float(torch.stack(losses).detach().mean())
+        parts["cached"] = float(classes.detach())
+        return self.recipe.rehearsal * torch.stack(losses).sum() + classes
+
+    def _losses(self, network: Segmentator, batch: Batch, heads: bool) -> tuple[Tensor, dict[str, float]]:
         # Norms that still learn want float32 on a processor; the trunk's are folded or frozen.
         mixed = self.device.type == "cuda" or self.recipe.variant == "compact"
         with torch.autocast(self.device.type, torch.bfloat16, enabled=mixed):

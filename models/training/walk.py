@@ -136,10 +136,29 @@ Sample = tuple[Tensor, list[Tensor], Tensor]
 """Pictures, the teacher's features at every joint, its scores."""
 
 
-def _sample(cache: TeacherCache, rows: np.ndarray) -> Sample:
+def draw_sample(cache: TeacherCache, rows: np.ndarray) -> Sample:
+    """The cached crops of these rows."""
     image = image_tensor(cache.image[rows]).contiguous(memory_format=torch.channels_last)
     wanted = [cache.decode(k, cache.tap(k)[rows]) for k in range(cache.joints)]
     return image, wanted, torch.from_numpy(cache.scores[rows].astype(np.float32))
+
+
+def joint_variances(cache: TeacherCache) -> list[Tensor]:
+    """Variance of each channel at each joint."""
+    sample = np.arange(0, cache.count, max(1, cache.count // 64))
+    return [spread(cache.decode(k, cache.tap(k)[sample])) for k in range(cache.joints)]
+
+
+def joint_errors(
+    trunk: CompactTrunk, image: Tensor, targets: list[Tensor], variances: list[Tensor]
+) -> tuple[list[Tensor], list[Tensor]]:
+    """The trunk's features at each joint, and their errors against the teacher, shares of the variance."""
+    x, outputs, losses = image, [], []
+    for block, variance, target in zip(trunk.blocks, variances, targets, strict=True):
+        x = block(x)
+        outputs.append(x)
+        losses.append(((x.float() - target).square() / variance).mean())
+    return outputs, losses
 
 
 def settle(
@@ -167,8 +186,7 @@ def settle(
     widen_depthwise(both)
     optimizer = Muon(muon_groups(both), lr=rate)
     average = Average(both, 0.995)
-    sample = np.arange(0, cache.count, max(1, cache.count // 64))
-    variances = [spread(cache.decode(k, cache.tap(k)[sample])) for k in range(len(trunk.blocks))]
+    variances = joint_variances(cache)
     first = 0
     state = load_checkpoint(checkpoint)
     if state is not None:
@@ -182,19 +200,16 @@ def settle(
     def read(step: int) -> list[Sample]:
         random = np.random.default_rng((seed, 77, step))
         rows = random.choice(cache.count, batch, replace=False)
-        return [_sample(cache, np.sort(part)) for part in np.array_split(rows, workers)]
+        return [draw_sample(cache, np.sort(part)) for part in np.array_split(rows, workers)]
 
     def run(module: nn.Module, sample: Sample) -> list[float]:
         own, judge = module.get_submodule("trunk"), module.get_submodule("scorer")
         assert isinstance(own, CompactTrunk)
         x, targets, wanted = sample
-        losses = []
         with torch.autocast("cpu", torch.bfloat16):
-            for block, variance, target in zip(own.blocks, variances, targets, strict=True):
-                x = block(x)
-                losses.append(((x.float() - target).square() / variance).mean())
+            outputs, losses = joint_errors(own, x, targets, variances)
             # Random classes would tear at features that are already good.
-            scores = judge(x.detach() if apart else x)
+            scores = judge(outputs[-1].detach() if apart else outputs[-1])
         losses.append(score_loss(scores.float(), wanted))
         torch.stack(losses).sum().backward()
         return [float(v.detach()) for v in losses]

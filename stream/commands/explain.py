@@ -12,7 +12,7 @@ from stream.errors import OutputError, UsageError
 if TYPE_CHECKING:
     from stream.explain import Explained
     from stream.judge import Relation
-    from stream.perceive import Networks, check_reported
+    from stream.perceive import Networks
 
 
 def explain(
@@ -48,7 +48,7 @@ def explain(
     from configs.schema import load_config, parse_override
     from stream import judge
     from stream.explain import explain_image, explain_video
-    from stream.perceive import Networks
+    from stream.perceive import Networks, check_reported
     from stream.source import open_source
 
     overrides = dict(parse_override(text) for text in change or ())
