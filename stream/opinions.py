@@ -37,6 +37,7 @@ _BORDER = 0.02
 _STIRRED = 0.04
 _UNDER_WAY = 0.08
 _AS_LARGE = 0.35
+_ALONE = 0.04
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +111,9 @@ def still_opinion(
         largest = max((other.area for other in tracks if is_subject(other, config)), default=0.0)
         if largest > 0 and each.area >= _AS_LARGE * largest:
             return Opinion(-1.0, "is as large in the picture as its subject")
+        alive = max(other.area for other in tracks if other.label in ANIMATE)
+        if config.keep_subject and largest == 0 and each.area >= max(_ALONE, _AS_LARGE * alive):
+            return Opinion(-1.0, "is the largest in a picture without a subject in its middle")
         said = (
             "is not what the picture is about"
             if largest > 0
