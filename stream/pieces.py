@@ -95,7 +95,7 @@ def _nearer(mine: Box, other: Box, shape: tuple[int, ...], *, scale: float) -> N
 
 
 def _side_by_side(first: Life, second: Life, around: Box) -> tuple[Box, Box]:
-    """Where two things are that are seen as one: as predicted, or at its two ends if those are nearly there."""
+    """Where two things are that are seen as one: as predicted, or at its ends if those are nearly there."""
     boxes = [_within(each.whole, around) for each in (first, second)]
     wide, largest = around[2] - around[0], max(first.size[0], second.size[0])
     off = max(
