@@ -19,7 +19,7 @@ _SAME = 0.7
 _SPLIT_SECONDS = 0.5
 _CROWDED = 0.4
 _WIDER = 1.2
-_NEARLY = 0.2
+_NEARLY = 0.1
 
 
 def distinct(instances: tuple[Instance, ...], working: tuple[int, int]) -> list[Instance]:
