@@ -398,7 +398,10 @@ def account(life: Life, scene: Scene) -> Life:
         far = max(far, math.hypot(*life.way) / size)
         against = max(against, math.hypot(*life.way) / _WAY_SECONDS)
     reach = life.reach + (1 - math.exp(-scene.step / 0.3)) * (far - life.reach)
-    inside = paths.picture_speed(life.path, scene.time, life.even)
+    apart, _ = paths.displacements(
+        paths.in_picture(life.path), scene.time, life.even, scene.width, scene.height
+    )
+    inside = max(paths.picture_speed(life.path, scene.time, life.even), paths.speed(apart, seconds))
     # The camera follows what moves over the background but hardly in the picture.
     followed = 1 - inside / against if against > 0.05 * scene.width else 0.0
     now = paths.subject_now(

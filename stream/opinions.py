@@ -83,7 +83,7 @@ def opinion(
         return Opinion(0.0, "has only just been seen")
     if is_subject(each, config):
         followed = passed and each.speed > config.pass_speed
-        how = "is what the camera follows" if followed else "is what the picture is about"
+        how = "keeps the middle of the picture as it moves" if followed else "is what the picture is about"
         return Opinion(-min(1.0, 0.5 + 4 * (each.subject - config.subject)), how)
     if each.label in config.passers:
         passing = _passing(each, passed, config, frame)

@@ -98,7 +98,7 @@ def test_the_companion_stays_and_the_passer_goes() -> None:
 @pytest.mark.parametrize(
     ("track", "action", "said"),
     [
-        (walker(subject=0.9), "keep", "camera follows"),
+        (walker(subject=0.9), "keep", "keeps the middle"),
         (thing(size=30), "keep", "rests"),
         (thing(travel=0.8), "remove", "has passed"),
         (thing(label="dog", speed=0.1, travel=2.0), "remove", "passes"),
