@@ -50,11 +50,15 @@ class Opinion:
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What surrounds a thing: classes for the relation, words for the reason, whether it is enough."""
+    """What surrounds a thing: classes for the relation, words for the reason, whether it is enough.
+
+    `nothing`: no surroundings and fewer than two other things.
+    """
 
     names: tuple[str, ...]
     words: str
     enough: bool
+    nothing: bool = False
 
 
 def context(each: Track, tracks: Sequence[Track], present: Sequence[str]) -> Context:
@@ -66,7 +70,8 @@ def context(each: Track, tracks: Sequence[Track], present: Sequence[str]) -> Con
     foreign = [label for label in others if label != each.label]
     names = (*dict.fromkeys(foreign), *present)
     words = wording.listed([*map(wording.stuff_word, present[:3]), *wording.thing_words(foreign)[:2]])
-    return Context(names, words, enough=bool(present) or (len(others) >= 2 and bool(foreign)))
+    nothing = not present and len(others) < 2
+    return Context(names, words, enough=bool(present) or (not nothing and bool(foreign)), nothing=nothing)
 
 
 def opinion(
@@ -114,6 +119,8 @@ def still_opinion(
         alive = max(other.area for other in tracks if other.label in ANIMATE)
         if config.keep_subject and largest == 0 and each.area >= max(_ALONE, _AS_LARGE * alive):
             return Opinion(-1.0, "is the largest in a picture without a subject in its middle")
+        if around.nothing:
+            return Opinion(-0.3, f"stays: too little is seen around this {each.label} to judge it")
         said = (
             "is not what the picture is about"
             if largest > 0

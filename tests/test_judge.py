@@ -333,6 +333,16 @@ def test_a_single_picture_is_judged_by_subject_and_relation() -> None:
     assert verdicts[3].reason == "is not what the picture is about"
 
 
+@pytest.mark.parametrize(
+    ("stuff", "others", "action"), [(NOWHERE, 1, "keep"), (NOWHERE, 2, "remove"), (STREET, 0, "remove")]
+)
+def test_in_a_single_picture_too_little_around_means_keep(
+    stuff: np.ndarray, others: int, action: str
+) -> None:
+    tracks = [thing(1, size=40), *(thing(2 + k, "cat", x=60 + 90 * k) for k in range(others))]
+    assert last(tracks, stuff=stuff, still=True)[1].action == action
+
+
 def test_forbidden_as_plate_source() -> None:
     tracks = [
         thing(1, "car"),  # parked and kept: part of the scene
