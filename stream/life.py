@@ -350,10 +350,10 @@ def stirred(
 ) -> Life:
     """Measure how a large thing moves inside its outline.
 
-    What fills half of the picture, or is cut off at both sides, moves without its box telling; its texture
-    does. Small things are left as they are.
+    What fills half of the picture, or is cut off at a side, moves without its box telling; its texture does.
+    All others are left as they are.
     """
-    if share(life.mask) < _LARGE or life.missed:
+    if life.missed or not _cut_off(life.even, scene) or share(life.mask) < _LARGE:
         return life
     points, after = _tracked(previous, grey, before.mask)
     if len(points) < _LEAST_CORNERS:
@@ -377,6 +377,13 @@ def stirred(
     return replace(life, stir=stir, way=way)
 
 
+def _cut_off(box: Box, scene: Scene) -> bool:
+    """Whether a box is so wide, or so near to a side of the picture, that it does not tell its motion."""
+    x0, _, x1, _ = box
+    edge = _EDGE * scene.width
+    return x1 - x0 > _WIDE * scene.width or x0 < edge or x1 > scene.width - edge
+
+
 def account(life: Life, scene: Scene) -> Life:
     """Bring speed, distance covered and subject score up to date with the thing's place in this frame."""
     distance, seconds = paths.displacements(life.path, scene.time, life.even, scene.width, scene.height)
@@ -386,12 +393,15 @@ def account(life: Life, scene: Scene) -> Life:
     far = float(np.sort(distance)[int(_MOST_PLACES * (len(distance) - 1))]) / size
     against = paths.speed(distance, seconds)
     wide = x1 - x0 > _WIDE * scene.width
-    cut_off = wide or x0 < _EDGE * scene.width or x1 > (1 - _EDGE) * scene.width
+    cut_off = _cut_off(life.even, scene)
     if wide:  # its box hardly tells how it moves
         far = max(far, math.hypot(*life.way) / size)
         against = max(against, math.hypot(*life.way) / _WAY_SECONDS)
     reach = life.reach + (1 - math.exp(-scene.step / 0.3)) * (far - life.reach)
-    inside = paths.picture_speed(life.path, scene.time, life.even)
+    apart, _ = paths.displacements(
+        paths.in_picture(life.path), scene.time, life.even, scene.width, scene.height
+    )
+    inside = max(paths.picture_speed(life.path, scene.time, life.even), paths.speed(apart, seconds))
     # The camera follows what moves over the background but hardly in the picture.
     followed = 1 - inside / against if against > 0.05 * scene.width else 0.0
     now = paths.subject_now(

@@ -37,6 +37,7 @@ _BORDER = 0.02
 _STIRRED = 0.04
 _UNDER_WAY = 0.08
 _AS_LARGE = 0.35
+_ALONE = 0.04
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +50,15 @@ class Opinion:
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What surrounds a thing: classes for the relation, words for the reason, whether it is enough."""
+    """What surrounds a thing: classes for the relation, words for the reason, whether it is enough.
+
+    `nothing`: no surroundings and fewer than two other things.
+    """
 
     names: tuple[str, ...]
     words: str
     enough: bool
+    nothing: bool = False
 
 
 def context(each: Track, tracks: Sequence[Track], present: Sequence[str]) -> Context:
@@ -65,7 +70,8 @@ def context(each: Track, tracks: Sequence[Track], present: Sequence[str]) -> Con
     foreign = [label for label in others if label != each.label]
     names = (*dict.fromkeys(foreign), *present)
     words = wording.listed([*map(wording.stuff_word, present[:3]), *wording.thing_words(foreign)[:2]])
-    return Context(names, words, enough=bool(present) or (len(others) >= 2 and bool(foreign)))
+    nothing = not present and len(others) < 2
+    return Context(names, words, enough=bool(present) or (not nothing and bool(foreign)), nothing=nothing)
 
 
 def opinion(
@@ -82,7 +88,7 @@ def opinion(
         return Opinion(0.0, "has only just been seen")
     if is_subject(each, config):
         followed = passed and each.speed > config.pass_speed
-        how = "is what the camera follows" if followed else "is what the picture is about"
+        how = "keeps the middle of the picture as it moves" if followed else "is what the picture is about"
         return Opinion(-min(1.0, 0.5 + 4 * (each.subject - config.subject)), how)
     if each.label in config.passers:
         passing = _passing(each, passed, config, frame)
@@ -110,6 +116,11 @@ def still_opinion(
         largest = max((other.area for other in tracks if is_subject(other, config)), default=0.0)
         if largest > 0 and each.area >= _AS_LARGE * largest:
             return Opinion(-1.0, "is as large in the picture as its subject")
+        alive = max(other.area for other in tracks if other.label in ANIMATE)
+        if config.keep_subject and largest == 0 and each.area >= max(_ALONE, _AS_LARGE * alive):
+            return Opinion(-1.0, "is the largest in a picture without a subject in its middle")
+        if around.nothing:
+            return Opinion(-0.3, f"stays: too little is seen around this {each.label} to judge it")
         said = (
             "is not what the picture is about"
             if largest > 0

@@ -36,6 +36,11 @@ def carry(path: Path, homography: NDArray[np.float64]) -> Path:
     return out
 
 
+def in_picture(path: Path) -> Path:
+    """The path as if the camera had not moved: places in the picture instead of carried ones."""
+    return np.hstack([path[:, :5], path[:, 1:5]])
+
+
 def displaced(path: Path, offset: NDArray[np.float64]) -> Path:
     """The path with its carried boxes moved by (dx, dy)."""
     out = path.copy()

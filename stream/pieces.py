@@ -19,6 +19,7 @@ _SAME = 0.7
 _SPLIT_SECONDS = 0.5
 _CROWDED = 0.4
 _WIDER = 1.2
+_NEARLY = 0.1
 
 
 def distinct(instances: tuple[Instance, ...], working: tuple[int, int]) -> list[Instance]:
@@ -94,10 +95,14 @@ def _nearer(mine: Box, other: Box, shape: tuple[int, ...], *, scale: float) -> N
 
 
 def _side_by_side(first: Life, second: Life, around: Box) -> tuple[Box, Box]:
-    """Where two things are that are seen as one: as predicted, and at its two ends if it is that wide."""
+    """Where two things are that are seen as one: as predicted, or at its ends if those are nearly there."""
     boxes = [_within(each.whole, around) for each in (first, second)]
-    wide = around[2] - around[0]
-    if wide < _WIDER * max(first.size[0], second.size[0]):
+    wide, largest = around[2] - around[0], max(first.size[0], second.size[0])
+    off = max(
+        abs(min(first.whole[0], second.whole[0]) - around[0]),
+        abs(max(first.whole[2], second.whole[2]) - around[2]),
+    )
+    if wide < _WIDER * largest or off > _NEARLY * largest:
         return boxes[0], boxes[1]
     left = 0 if sum(first.whole[::2]) < sum(second.whole[::2]) else 1
     for place, each in enumerate((first, second)):

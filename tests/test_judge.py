@@ -98,7 +98,7 @@ def test_the_companion_stays_and_the_passer_goes() -> None:
 @pytest.mark.parametrize(
     ("track", "action", "said"),
     [
-        (walker(subject=0.9), "keep", "camera follows"),
+        (walker(subject=0.9), "keep", "keeps the middle"),
         (thing(size=30), "keep", "rests"),
         (thing(travel=0.8), "remove", "has passed"),
         (thing(label="dog", speed=0.1, travel=2.0), "remove", "passes"),
@@ -331,6 +331,16 @@ def test_a_single_picture_is_judged_by_subject_and_relation() -> None:
     assert [verdicts[number].action for number in (1, 2, 3, 4)] == ["keep", "keep", "remove", "keep"]
     assert verdicts[2].reason == "is as large in the picture as its subject"
     assert verdicts[3].reason == "is not what the picture is about"
+
+
+@pytest.mark.parametrize(
+    ("stuff", "others", "action"), [(NOWHERE, 1, "keep"), (NOWHERE, 2, "remove"), (STREET, 0, "remove")]
+)
+def test_in_a_single_picture_too_little_around_means_keep(
+    stuff: np.ndarray, others: int, action: str
+) -> None:
+    tracks = [thing(1, size=40), *(thing(2 + k, "cat", x=60 + 90 * k) for k in range(others))]
+    assert last(tracks, stuff=stuff, still=True)[1].action == action
 
 
 def test_forbidden_as_plate_source() -> None:
