@@ -89,8 +89,7 @@ def clean(
             "the engine none runs no network, so nothing says what is to go",
             hint="--masks FOLDER or VIDEO says it, or choose another --engine",
         )
-    if job.masks is None:
-        perceive.check_reported(config)
+    unseen = perceive.check_reported(config) if job.masks is None else ()
     began = perf_counter()
     with ExitStack() as stack:
         source = stack.enter_context(
@@ -103,7 +102,7 @@ def clean(
         begun = resume.find(output, mine) if job.resume else None
         outputs = _open_outputs(stack, output, info, job, begun)
         if on_start is not None:
-            on_start(tuple(dict.fromkeys((*info.warnings, *outputs.sink.warnings))))
+            on_start(tuple(dict.fromkeys((*info.warnings, *unseen, *outputs.sink.warnings))))
         tally = Tally(input=str(input), output=str(output), config=config, info=info)
         ready = open_rooms(stack, source, config, masks, files)
         points = resume.Checkpoints(Path(output), mine, ready.known, config.resume.seconds, begun)
@@ -139,6 +138,7 @@ def clean(
             streams_copied=outputs.sink.streams_copied,
             warnings=(
                 *info.warnings,
+                *unseen,
                 *ready.references.warnings,
                 *source.warnings,
                 *outputs.sink.warnings,

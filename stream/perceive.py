@@ -70,18 +70,25 @@ def open_networks(config: Config, width: int, height: int, rotation: int = 0) ->
     return networks
 
 
-def check_reported(config: Config) -> None:
-    """Raise `UsageError` when a class is to be removed that the segmentator's weights do not report."""
+def check_reported(config: Config) -> tuple[str, ...]:
+    """Warnings about classes that are to be removed and that the segmentator's weights do not report.
+
+    Raises `UsageError` when none of those that are to be removed is reported.
+    """
     if config.engine.name == "none" or not config.judge.remove:
-        return
-    missing = _left_out(config)
-    for rule in parse_rules(config.judge.remove):
-        if rule.label in missing:
-            raise UsageError(
-                f"the network finds too few of class {rule.label!r} to report any",
-                where="--remove",
-                hint="mark it with --masks; models/weights/MODEL_CARD.md lists what is reported",
-            )
+        return ()
+    left = _left_out(config)
+    wanted = list(dict.fromkeys(rule.label for rule in parse_rules(config.judge.remove)))
+    told = tuple(
+        f"the network finds too few of class {label!r} to report any" for label in wanted if label in left
+    )
+    if len(told) == len(wanted):
+        raise UsageError(
+            told[0],
+            where="--remove",
+            hint="mark it with --masks; models/weights/MODEL_CARD.md lists what is reported",
+        )
+    return told
 
 
 def _left_out(config: Config) -> frozenset[str]:

@@ -182,7 +182,9 @@ def test_classes_the_weights_leave_out_are_neither_reported_nor_promised(tmp_pat
     networks, _ = networks_for(frame, config)
     seen = perceive(networks, frame, look_at_stuff=False, config=config)
     assert [each.label for each in seen.instances] == ["person"]
-    check_reported(load_config("tourist", overrides={**change, "judge.remove": ("person@3,4",)}))
+    for wanted, warnings in ((("person@3,4",), 0), (("person", "toaster"), 1), ((), 0)):
+        asked = load_config("tourist", overrides={**change, "judge.remove": wanted})
+        assert len(check_reported(asked)) == warnings
     with pytest.raises(UsageError, match="too few of class 'toaster'") as caught:
         check_reported(load_config("tourist", overrides={**change, "judge.remove": ("toaster",)}))
     assert "--masks" in caught.value.hint

@@ -59,7 +59,8 @@ def explain(
     judge.check(settings.judge)
     if settings.engine.name == "none":
         raise UsageError("the engine none sees nothing to explain", hint="choose another --engine")
-    check_reported(settings)
+    for warning in check_reported(settings):
+        typer.echo(f"warning: {warning}", err=True)
     networks = Networks(settings)
     relation = judge.open_relation(settings.judge)
     if input.is_dir():
