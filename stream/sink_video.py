@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 from collections.abc import Iterator
@@ -127,7 +128,9 @@ class VideoWriter:
     def abandon(self) -> None:
         """Close everything without caring for the file."""
         self._copier.close()
-        self._journal.close()
+        with contextlib.suppress(OSError):
+            # what is left in its buffer does not fit on a full disk either
+            self._journal.close()
         try:
             self._output.close()
         except (av.FFmpegError, OSError):
