@@ -63,7 +63,7 @@ def make_page(outcomes: Sequence[Outcome], folder: str, seconds: float) -> str:
     words = [f"{states['done']} done"]
     words += [f"{states['partial']} in part"] if states["partial"] else []
     words += [f"{states['failed']} failed"] if states["failed"] else []
-    told = f"{len(outcomes)} clips: {', '.join(words)}; {in_words(seconds)}"
+    told = f"{len(outcomes)} clip{'' if len(outcomes) == 1 else 's'}: {', '.join(words)}; {in_words(seconds)}"
     body = "\n".join(_article(each, folder) for each in order)
     return (
         "<!doctype html>\n<html lang='en'><head><meta charset='utf-8'>"
