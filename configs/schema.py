@@ -73,7 +73,7 @@ class Judge(_Section):
 class Hole(_Section):
     """From masks to what is replaced. Lengths are shares of the frame's height."""
 
-    dilate: float = Field(0.012, ge=0, le=0.2, description="grown by this much")
+    dilate: float = Field(0.025, ge=0, le=0.2, description="grown by this much")
     soft: float = Field(0.008, ge=0, le=0.1, description="width of the soft edge")
     blur: bool = Field(True, description="grow along fast motion, where the thing is smeared")
     shadow: bool = Field(True, description="take shadows that touch the thing")
