@@ -37,7 +37,7 @@ LEAD_SECONDS = Fraction(8)
 """Read before a segment that begins inside a shot: verdicts rest on the last six seconds."""
 
 _SEARCHED = Fraction(20)
-"""A cut so near to where a segment should end ends it."""
+"""A cut so near to where a segment should end ends it, and within a third of a segment."""
 
 _SAME = 0.3
 _GIVE_BACK = 50
@@ -112,7 +112,7 @@ def plan(input: str | Path, job: Job, every: Fraction) -> tuple[Segment, ...]:
     borders: list[tuple[Fraction, Fraction]] = [(begin, Fraction(0))]
     for number in range(1, count):
         wanted = begin + number * step
-        cut = _cut_near(input, wanted)
+        cut = _cut_near(input, wanted, min(_SEARCHED, step / 3))
         if cut is not None:
             borders.append((cut, Fraction(0)))
         else:
@@ -123,9 +123,9 @@ def plan(input: str | Path, job: Job, every: Fraction) -> tuple[Segment, ...]:
     )
 
 
-def _cut_near(input: str | Path, wanted: Fraction) -> Fraction | None:
+def _cut_near(input: str | Path, wanted: Fraction, reach: Fraction) -> Fraction | None:
     """When the shot nearest to a time begins, seconds after the first picture; None when none is near."""
-    low, high = max(Fraction(0), wanted - _SEARCHED), wanted + _SEARCHED
+    low, high = max(Fraction(0), wanted - reach), wanted + reach
     cuts = []
     try:
         with open_source(input, start=low, end=high) as source:

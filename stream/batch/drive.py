@@ -22,7 +22,6 @@ from stream.errors import CleanplateError, InterruptedRunError, OutputError, Usa
 from stream.options import to_config
 
 PORT = 8786
-_LOCK = "lock"
 _CPU = {"CPU": 1}
 _ON_CPU = ("openvino", "none")
 _DASK = {
