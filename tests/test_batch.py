@@ -140,3 +140,31 @@ def test_the_command_goes_on_with_what_is_left(
     assert times == [
         (tmp_path / "out" / name).stat().st_mtime_ns for name in ("a.mp4", "b.mkv", "deep/c.mp4")
     ]
+
+
+def test_an_output_whose_record_was_lost_is_not_made_again(place: Path, tmp_path: Path, client: Any) -> None:
+    (clip, *_) = clips_of(place, tmp_path)
+    (done,) = carry_out([clip], str(tmp_path), client)
+    kept = outcomes.Outcome(
+        done.name, done.input, done.output, "begun", identity=done.identity
+    )  # what a killed program leaves: begun when nothing bore the name
+    outcomes.save(str(tmp_path), clip, kept)
+    found = outcomes.last(str(tmp_path), clip)
+    assert found is not None and found.state == "done" and "whole" in found.note
+    assert outcomes.is_good(clip, found)
+    stamp = Path(clip.output).stat().st_mtime_ns
+    (again,) = carry_out([clip], str(tmp_path), client)
+    assert again.state == "done" and Path(clip.output).stat().st_mtime_ns == stamp
+
+
+def test_an_old_output_is_made_again_when_its_making_was_only_begun(
+    place: Path, tmp_path: Path, client: Any
+) -> None:
+    (clip, *_) = clips_of(place, tmp_path)
+    (done,) = carry_out([clip], str(tmp_path), client)
+    outcomes.save(str(tmp_path), clip, outcomes.begun(clip, done.identity))
+    found = outcomes.last(str(tmp_path), clip)
+    assert found is not None and found.state == "begun" and not outcomes.is_good(clip, found)
+    stamp = Path(clip.output).stat().st_mtime_ns
+    (again,) = carry_out([clip], str(tmp_path), client)
+    assert again.state == "done" and Path(clip.output).stat().st_mtime_ns != stamp

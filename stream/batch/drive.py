@@ -18,10 +18,16 @@ from stream.batch import outcomes, storage, work
 from stream.batch.outcomes import Outcome
 from stream.batch.plan import HOME, Clip
 from stream.batch.work import TOPIC, Batch, Look
-from stream.errors import CleanplateError, InterruptedRunError, OutputError, UsageError
+from stream.errors import CleanplateError, EngineError, InterruptedRunError, OutputError, UsageError
 from stream.options import to_config
 
 PORT = 8786
+_QUIET_SECONDS = 20.0
+"""After so long without a word from any worker, whether there are workers is looked at."""
+_LOOK_SECONDS = 5.0
+_DEATHS = 4
+"""How often each worker may die, with nothing done in between, before the batch gives up."""
+_NOBODY = " (no worker is there)"
 _CPU = {"CPU": 1}
 _ON_CPU = ("openvino", "none")
 _DASK = {
@@ -37,13 +43,17 @@ _DASK = {
 
 @dataclass
 class Standing:
-    """Where a batch is, for whoever shows it; changed while it runs. `running` by name: frames, all, fps."""
+    """Where a batch is, for whoever shows it; changed while it runs.
+
+    `running` by name: frames, all, fps. `heard`: when a worker last said something.
+    """
 
     clips: int
     frames: dict[str, int | None] = field(default_factory=dict)
     outcomes: list[Outcome] = field(default_factory=list)
     running: dict[str, tuple[int, int | None, float]] = field(default_factory=dict)
     began: float = field(default_factory=monotonic)
+    heard: float = field(default_factory=monotonic)
     stage: str = "looking at the clips"
 
 
@@ -189,6 +199,8 @@ class _Run:
         self._segments: dict[str, int] = {}
         workers = client.scheduler_info(n_workers=-1)["workers"].values()
         self._offered = {name for each in workers for name in each.get("resources", {})}
+        self._known: set[str] = set()
+        self._looked = 0.0
 
     def look_at(
         self,
@@ -314,8 +326,30 @@ class _Run:
             if stop():
                 raise InterruptedRunError("interrupted", hint="the same command goes on with what is left")
             ended = _next_batch(waiting)
+            if ended:
+                self._standing.heard = monotonic()
+            self._look_for_workers()
             yield from ended
         show(self._standing)
+
+    def _look_for_workers(self) -> None:
+        """Say that no worker is there, which may be right; raise EngineError when each dies as it starts."""
+        now = monotonic()
+        if now - self._standing.heard < _QUIET_SECONDS:
+            self._known.clear()
+            return
+        if now - self._looked < _LOOK_SECONDS:
+            return
+        self._looked = now
+        there = set(self._client.scheduler_info(n_workers=-1)["workers"])
+        self._known |= there
+        stage = self._standing.stage.removesuffix(_NOBODY)
+        self._standing.stage = stage if there else stage + _NOBODY
+        if len(self._known) > _DEATHS * max(len(there), 1) + 1:
+            raise EngineError(
+                "workers die as soon as they begin, perhaps for want of memory",
+                hint="a worker needs about 1.5 GB: `dask worker --memory-limit`, or fewer workers a machine",
+            )
 
 
 def _next_batch(waiting: Any) -> list[Any]:
@@ -334,6 +368,7 @@ def _next_batch(waiting: Any) -> list[Any]:
 def _heard(standing: Standing, event: Any) -> None:
     told = event[1] if isinstance(event, tuple) else event
     name = told["name"]
+    standing.heard = monotonic()
     ended = {each.name for each in standing.outcomes}
     if name.partition(" [")[0] not in ended:
         standing.running[name] = (told["frames"], told["total"], told["rate"])

@@ -20,6 +20,7 @@ FORMAT = 1
 class Outcome:
     """One clip's end; `begun` says that it had none, and that what bears the output's name is ours.
 
+    `was`: the stamp of what bore the output's name when it was begun. `note`: what else is to be said of it.
     `identity`: what must be the same for the output to be still good; `size` its bytes. `report`: that of the
     run, as JSON. `before` and `after`: JPEG pictures in base64, of the moment `at` (seconds) when most was
     replaced. `pixels` of one frame. `attempts`: where and when workers began with it in this batch, for each
@@ -32,6 +33,8 @@ class Outcome:
     state: Literal["begun", "done", "partial", "failed"]
     identity: Mapping[str, str] = field(default_factory=dict)
     size: int = -1
+    was: str = ""
+    note: str = ""
     error: str = ""
     hint: str = ""
     report: Mapping[str, Any] | None = None
@@ -50,6 +53,31 @@ def identity(clip: Clip) -> dict[str, str]:
     if storage.local(clip.input) is None:
         found["input's stamp"] = storage.stamp(clip.input)
     return {key: str(value) for key, value in found.items()}
+
+
+def begun(clip: Clip, identity: Mapping[str, str]) -> Outcome:
+    """What is kept while a clip is worked on, so that its output is known even if nothing more is written."""
+    return Outcome(clip.name, clip.input, clip.output, "begun", identity=identity, was=_stamp(clip))
+
+
+def last(folder: str, clip: Clip) -> Outcome | None:
+    """What came of a clip before, as `load`; whole outputs whose record was lost are done.
+
+    An output bears its name only when it is whole, so one that got it after the clip was begun is good,
+    even if the program ended before it could write down that it was.
+    """
+    found = load(folder, clip)
+    if found is None or found.state != "begun" or not found.identity or storage.local(clip.output) is None:
+        return found
+    stamp = _stamp(clip)
+    if not stamp or stamp == found.was:
+        return found
+    note = "the program ended before it could write down what it did; the output is whole"
+    return replace(found, state="done", size=storage.size(clip.output), note=note)
+
+
+def _stamp(clip: Clip) -> str:
+    return storage.stamp(clip.output) if storage.size(clip.output) >= 0 else ""
 
 
 def is_good(clip: Clip, outcome: Outcome | None) -> bool:

@@ -48,7 +48,8 @@ def needs_look(outcome: Outcome) -> int:
         return 3
     if outcome.state == "partial":
         return 2
-    return int(bool((outcome.report or {}).get("warnings")) or retries(outcome) > 0)
+    told = bool(outcome.note or (outcome.report or {}).get("warnings"))
+    return int(told or retries(outcome) > 0)
 
 
 def retries(outcome: Outcome) -> int:
@@ -86,7 +87,7 @@ def _article(outcome: Outcome, folder: str) -> str:
         lines.append(f"<p>{html.escape(outcome.error)}{hint}</p>")
     lines.append(_pictures(outcome))
     report = outcome.report or {}
-    warnings = [*report.get("warnings", ())]
+    warnings = [*([outcome.note] if outcome.note else []), *report.get("warnings", ())]
     if retries(outcome):
         count = retries(outcome)
         warnings.append(f"a worker was lost, and another one began again ({count} {_times(count)})")

@@ -216,11 +216,20 @@ def _carried_out(
     outcomes.note_attempt(batch.folder, clip, batch.run, _whoami())
     attempts = outcomes.attempts(batch.folder, clip, batch.run, parts)
     seen = _Thumbs()
+    mine = False
     try:
-        mine = outcomes.is_ours(clip, outcomes.load(batch.folder, clip))
-        if mine:
+        before = outcomes.last(batch.folder, clip)
+        if before is not None and outcomes.is_good(clip, before):
+            # the worker that was lost had finished it
+            for part in parts[1:]:
+                storage.remove(_packets(clip, batch, int(part)))
+            outcomes.save(batch.folder, clip, replace(before, attempts=attempts))
+            return replace(before, attempts=attempts)
+        mine = outcomes.is_ours(clip, before)
+        identity = outcomes.identity(clip)
+        if mine or batch.overwrite:
             # a worker may die between giving an output its name and writing down that it did
-            outcomes.save(batch.folder, clip, Outcome(clip.name, clip.input, clip.output, "begun"))
+            outcomes.save(batch.folder, clip, outcomes.begun(clip, identity))
         with tempfile.TemporaryDirectory(prefix="cleanplate-") as folder:
             here = Path(folder)
             job = replace(_local(clip, here), overwrite=batch.overwrite or mine)
@@ -233,7 +242,7 @@ def _carried_out(
             clip.input,
             clip.output,
             "partial" if report.partial else "done",
-            identity=outcomes.identity(clip),
+            identity=identity,
             size=storage.size(clip.output),
             report=asdict(report),
             before=moment.before if moment else "",
@@ -246,6 +255,8 @@ def _carried_out(
         )
     except Exception as error:
         outcome = failed(clip, error, attempts)
+        # what an earlier batch made is still ours to replace
+        outcome = replace(outcome, size=storage.size(clip.output) if mine else -1)
     outcomes.save(batch.folder, clip, outcome)
     return outcome
 

@@ -76,7 +76,7 @@ def batch(
     to_config(wished)
     place = drive.parse_place(on)
     clips = plan.find_clips(inputs, output, wished, glob)
-    earlier = {clip: outcomes.load(output, clip) for clip in clips}
+    earlier = {clip: outcomes.last(output, clip) for clip in clips}
     if only_failed:
         todo = [clip for clip, was in earlier.items() if was is not None and was.state in ("begun", "failed")]
     else:
