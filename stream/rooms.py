@@ -48,8 +48,12 @@ class Rooms:
         state: FillingState | None = None,
         borders: pipeline.Borders | None = None,
         stop: Callable[[], bool] | None = None,
+        then: Callable[[pipeline.Seen], pipeline.Seen] = lambda seen: seen,
     ) -> tuple[pipeline.Analysis, Generator[Filled | pipeline.Border, None, None]]:
-        """Begin, or go on from a state; the finished frames come from what is returned last; close it."""
+        """Begin, or go on from a state; the finished frames come from what is returned last; close it.
+
+        `then` is what becomes of the analysis of each frame before the fill gets it.
+        """
         analysis = pipeline.Analysis(
             self.config,
             self.networks,
@@ -64,9 +68,9 @@ class Rooms:
 
         def analyse(frame: Frame) -> pipeline.Seen:
             if self.masks is None:
-                return analysis.push(frame)
+                return then(analysis.push(frame))
             drawn = self.masks.read(frame)
-            return analysis.push(frame, mask=drawn.mask, labels=drawn.labels)
+            return then(analysis.push(frame, mask=drawn.mask, labels=drawn.labels))
 
         done = pipeline.run(frames, analyse, filling, self.clock, borders=borders, stop=stop)
         return analysis, done

@@ -41,6 +41,8 @@ def _root(
 
 for _name in ("clean", "batch", "explain", "demo", "doctor", "train"):
     app.command(name=_name)(getattr(import_module(f"stream.commands.{_name}"), _name))
+for _name in ("layers", "compose"):
+    app.command(name=_name)(getattr(import_module("stream.commands.layers"), _name))
 for _name in ("engines", "weights"):
     app.add_typer(import_module(f"stream.commands.{_name}").app, name=_name)
 
