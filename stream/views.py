@@ -1,0 +1,244 @@
+"""Whole views of things from when nobody stood before them, and how one is laid over what is seen now.
+
+The earlier unoccluded mask of a track is the best prior for its hidden part. A view is chosen by how its
+outline and colours fit the visible part (somebody who walks is best seen in the same step), laid over by a
+similarity, and bent by the dense flow of the visible part, spread into what is hidden.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from stream.arrays import Bytes, Float, f32, u8
+from stream.boxes import Box
+from stream.types import Image
+
+_ROUGH = 40
+_CANDIDATES = 12
+_FEWEST = 6
+_ZOOM = 0.15
+_TURN = 0.2
+_SPREAD = 0.12
+_LEVELS = 24.0
+
+
+@dataclass(frozen=True)
+class View:
+    """A thing seen whole in frame `index`: the box of the frame around it, its pixels, mask uint8 0 or 1."""
+
+    index: int
+    box: Box
+    rgb: Image
+    mask: Bytes
+
+
+@dataclass(frozen=True)
+class Look:
+    """What is seen of a thing now, in one box of the frame.
+
+    `rgb` (h, w, 3); `visible` and `front`, uint8 0 or 1: the thing's own pixels, and what may hide others.
+    """
+
+    box: Box
+    rgb: Image
+    visible: Bytes
+    front: Bytes
+
+
+@dataclass(frozen=True)
+class Laid:
+    """A view laid over a look: `rgb`, `mask` (uint8 0 or 1), `fit` in [0, 1], and from which frame it is.
+
+    `place`: 2 x 3 float64 that maps the view's frame to this frame.
+    """
+
+    index: int
+    rgb: Image
+    mask: Bytes
+    fit: float
+    place: NDArray[np.float64]
+
+
+def choose(
+    look: Look, views: Sequence[View], index: int, used: int | None
+) -> tuple[View, float, float] | None:
+    """The view whose outline and colours fit best, and by how much it is to be moved, pixels.
+
+    Of two that fit alike the one that was `used` in the last frame is taken, so that nothing boils, then the
+    nearer in time. None when there is no view or nothing visible.
+    """
+    if not views or not look.visible.any():
+        return None
+    near = sorted(views, key=lambda view: (view.index != used, abs(view.index - index)))[:_CANDIDATES]
+    scale = min(1.0, _ROUGH / max(8, max(view.box[3] - view.box[1] for view in near)))
+    size = max(4, round(look.visible.shape[1] * scale)), max(4, round(look.visible.shape[0] * scale))
+    visible = f32(cv2.resize(look.visible.astype(np.float32), size, interpolation=cv2.INTER_AREA))
+    front = f32(cv2.resize(look.front.astype(np.float32), size, interpolation=cv2.INTER_AREA))
+    # What is visible must be the thing's, what is neither visible nor hidden must not.
+    wanted = visible - np.clip(1 - visible - front, 0, 1)
+    colours = f32(cv2.resize(look.rgb, size, interpolation=cv2.INTER_AREA).astype(np.float32))
+    total = float(visible.sum())
+    best: tuple[float, View, float, float] | None = None
+    for view in near:
+        small = max(2, round(view.mask.shape[1] * scale)), max(2, round(view.mask.shape[0] * scale))
+        shape = f32(cv2.resize(view.mask.astype(np.float32), small, interpolation=cv2.INTER_AREA))
+        # Views may reach beyond the look: a thing may be hidden at its side.
+        pad_x, pad_y = small[0], small[1]
+        padded = cv2.copyMakeBorder(wanted, pad_y, pad_y, pad_x, pad_x, cv2.BORDER_CONSTANT, value=-0.3)
+        score = f32(cv2.matchTemplate(padded, shape, cv2.TM_CCORR))
+        _, most, _, (column, row) = cv2.minMaxLoc(score)
+        x, y = column - pad_x, row - pad_y
+        ours = f32(cv2.resize(view.rgb, small, interpolation=cv2.INTER_AREA).astype(np.float32))
+        apart = _apart(colours, visible, ours, shape, x, y)
+        value = most / max(total, 1e-6) - min(1.0, apart / 80) * 0.5
+        value += 0.03 * (view.index == used) - 0.0005 * abs(view.index - index)
+        if best is None or value > best[0]:
+            shift_x = look.box[0] + (x + 0.5) / scale - 0.5 / scale - view.box[0]
+            shift_y = look.box[1] + (y + 0.5) / scale - 0.5 / scale - view.box[1]
+            best = value, view, shift_x, shift_y
+    assert best is not None
+    return best[1], best[2], best[3]
+
+
+def lay(look: Look, view: View, shift: tuple[float, float]) -> Laid:
+    """Lay a view over a look: similarity by corners of the visible part, then its dense flow."""
+    place = _similarity(look, view, shift)
+    rgb, mask = _placed(look, view, place)
+    flow = _flow(look, rgb, mask)
+    if flow is not None:
+        rgb, mask = _placed(look, view, place, flow)
+    return Laid(view.index, _exposed(look, rgb, mask), mask, fit(look, rgb, mask), place)
+
+
+def fit(look: Look, rgb: Image, mask: Bytes) -> float:
+    """How well a laid view agrees with what is visible, [0, 1]: outline where nothing hides it; colours."""
+    free = look.front == 0
+    mine, its = (look.visible > 0) & free, (mask > 0) & free
+    union = np.count_nonzero(mine | its)
+    if not union:
+        return 0.0
+    both = mine & its
+    outline = np.count_nonzero(both) / union
+    if not both.any():
+        return 0.0
+    difference = np.abs(look.rgb[both].astype(np.int16) - rgb[both]).mean()
+    return float(outline * np.exp(-((difference / (2 * _LEVELS)) ** 2)))
+
+
+def _apart(colours: Float, visible: Float, ours: Float, shape: Float, x: int, y: int) -> float:
+    """Mean difference of colours where both are the thing, grey levels."""
+    left, top = max(0, x), max(0, y)
+    right, bottom = min(colours.shape[1], x + ours.shape[1]), min(colours.shape[0], y + ours.shape[0])
+    if left >= right or top >= bottom:
+        return 255.0
+    there = np.s_[top - y : bottom - y, left - x : right - x]
+    weight = visible[top:bottom, left:right] * shape[there]
+    difference = np.abs(colours[top:bottom, left:right] - ours[there]).mean(2)
+    return float((difference * weight).sum() / max(float(weight.sum()), 1e-6))
+
+
+def _similarity(look: Look, view: View, shift: tuple[float, float]) -> NDArray[np.float64]:
+    """View frame pixels to this frame's, 2 x 3; the shift alone where too few corners are found again."""
+    moved = np.array([[1, 0, shift[0]], [0, 1, shift[1]]], np.float64)
+    rgb, mask = _placed(look, view, moved)
+    before, now = (cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY) for picture in (rgb, look.rgb))
+    corners = cv2.goodFeaturesToTrack(before, 80, 0.01, 4, mask=(mask & look.visible) * np.uint8(255))
+    if corners is None or len(corners) < _FEWEST:
+        return moved
+    points = f32(corners)
+    after, ok, _ = cv2.calcOpticalFlowPyrLK(
+        before,
+        now,
+        points,
+        points.copy(),
+        winSize=(11, 11),
+        maxLevel=2,
+        flags=cv2.OPTFLOW_USE_INITIAL_FLOW,
+    )
+    points, after = points.reshape(-1, 2), f32(after).reshape(-1, 2)
+    good = (ok.reshape(-1) > 0) & _at(look.visible, after)
+    if np.count_nonzero(good) < _FEWEST:
+        return moved
+    # In pixels of the frame, where the view's own pixels are once they are shifted.
+    source, target = (each[good] + np.array(look.box[:2], np.float32) for each in (points, after))
+    found, inliers = cv2.estimateAffinePartial2D(
+        source, target, method=cv2.RANSAC, ransacReprojThreshold=2.0, maxIters=200
+    )
+    if found is None or np.count_nonzero(inliers) < max(_FEWEST, 0.4 * len(source)):
+        return moved
+    zoom, turn = np.hypot(found[0, 0], found[1, 0]), np.arctan2(found[1, 0], found[0, 0])
+    if abs(zoom - 1) > _ZOOM or abs(turn) > _TURN:
+        return moved
+    held = source[inliers.reshape(-1) > 0]
+    if held.std(0).max() < _SPREAD * view.mask.shape[0]:
+        # Corners of a small part say where it is, not how large or turned the whole is.
+        step = np.median(target - source, 0)
+        found = np.array([[1, 0, step[0]], [0, 1, step[1]]], np.float64)
+    return np.asarray(found @ np.vstack([moved, [0, 0, 1]]), np.float64)
+
+
+def _at(mask: Bytes, points: Float) -> NDArray[np.bool_]:
+    """Whether each of N points (x, y) lies on a mask."""
+    x, y = np.rint(points[:, 0]).astype(int), np.rint(points[:, 1]).astype(int)
+    inside = (x >= 0) & (y >= 0) & (x < mask.shape[1]) & (y < mask.shape[0])
+    return np.asarray(inside & (mask[np.clip(y, 0, mask.shape[0] - 1), np.clip(x, 0, mask.shape[1] - 1)] > 0))
+
+
+def _placed(
+    look: Look, view: View, place: NDArray[np.float64], flow: Float | None = None
+) -> tuple[Image, Bytes]:
+    """The view's pixels and mask in the look's box; `flow` (h, w, 2): where each pixel looks, added."""
+    height, width = look.visible.shape
+    back = cv2.invertAffineTransform(place)
+    grid_x, grid_y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
+    if flow is not None:
+        grid_x, grid_y = grid_x + flow[..., 0], grid_y + flow[..., 1]
+    x, y = grid_x + look.box[0], grid_y + look.box[1]
+    at_x = (back[0, 0] * x + back[0, 1] * y + (back[0, 2] - view.box[0])).astype(np.float32)
+    at_y = (back[1, 0] * x + back[1, 1] * y + (back[1, 2] - view.box[1])).astype(np.float32)
+    rgb = u8(cv2.remap(view.rgb, at_x, at_y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE))
+    soft = cv2.remap(view.mask * np.uint8(255), at_x, at_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
+    return rgb, (u8(soft) > 127).astype(np.uint8)
+
+
+def _flow(look: Look, rgb: Image, mask: Bytes) -> Float | None:
+    """Residual motion from the look to a laid view, known on what both show and spread from there."""
+    both = look.visible & mask
+    if cv2.countNonZero(both) < 64 or min(both.shape) < 16:
+        return None
+    x, y, w, h = cv2.boundingRect(look.visible | (mask & look.front))
+    if w < 16 or h < 16:
+        return None
+    part = np.s_[y : y + h, x : x + w]
+    now, before = (cv2.cvtColor(p[part], cv2.COLOR_RGB2GRAY) for p in (look.rgb, rgb))
+    # Only the thing itself may pull: elsewhere both pictures are made the same.
+    rest = both[part] == 0
+    now = np.where(rest, before, now)
+    estimator = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
+    found = f32(estimator.calc(now, before, np.zeros((*now.shape, 2), np.float32)))
+    sure = both[part].astype(np.float32)
+    sure *= (np.hypot(found[..., 0], found[..., 1]) < 0.08 * max(h, w)).astype(np.float32)
+    sigma = max(3.0, 0.08 * h)
+    weight = f32(cv2.GaussianBlur(sure, (0, 0), sigma))
+    smooth = f32(cv2.GaussianBlur(found * sure[..., None], (0, 0), sigma))
+    # It fades with the distance from what is visible.
+    smooth = smooth / (weight + 0.02)[..., None]
+    flow = np.zeros((*both.shape, 2), np.float32)
+    flow[part] = smooth
+    return flow
+
+
+def _exposed(look: Look, rgb: Image, mask: Bytes) -> Image:
+    """The laid view in the light of now: one gain per channel from what both show."""
+    both = (look.visible & mask) > 0
+    if np.count_nonzero(both) < 64:
+        return rgb
+    gain = (look.rgb[both].astype(np.float64).mean(0) + 4) / (rgb[both].astype(np.float64).mean(0) + 4)
+    if np.abs(gain - 1).max() < 0.01:
+        return rgb
+    return u8(np.clip(rgb * np.clip(gain, 0.8, 1.25) + 0.5, 0, 255).astype(np.uint8))
