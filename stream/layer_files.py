@@ -24,7 +24,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from stream.boxes import Box
 from stream.errors import InputError, OutputError
-from stream.layers import Layer
+from stream.matting import Layer
 from stream.planes import matrices
 from stream.sink import open_sink
 from stream.source import open_source

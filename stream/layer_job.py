@@ -14,7 +14,7 @@ from time import perf_counter
 import numpy as np
 
 from configs.schema import Config
-from stream import judge, pipeline
+from stream import deocclude, judge, order, pipeline
 from stream.boxes import Box
 from stream.errors import InputError, InterruptedRunError, OutputError, UsageError
 from stream.hole import bounds, enlarge
@@ -37,8 +37,8 @@ from stream.layer_files import (
     write_png,
     write_still,
 )
-from stream.layers import Cut, Layer, by_foot, hidden_share, put_together, take_apart
 from stream.masks import open_masks
+from stream.matting import Cut, Layer, by_foot, hidden_share, put_together, take_apart
 from stream.memory import give_back
 from stream.part import Part, remove
 from stream.report import version
@@ -46,7 +46,7 @@ from stream.rooms import open_rooms
 from stream.sink import open_sink
 from stream.source import open_source
 from stream.source_info import SourceInfo
-from stream.types import Filled, Frame, Track, Verdict
+from stream.types import Filled, Frame, Mask, Track, Verdict
 
 _GIVE_BACK = 50
 _OPEN_SPOOLS = 64
@@ -107,7 +107,16 @@ def take_layers(
         spooled.mkdir()
         ready = open_rooms(stack, source, _tight(config) if info.kind == "image" else config, masks, [])
 
+        hidden = _Hidden(config.hole.dilate)
+
         def everything_goes(seen: pipeline.Seen) -> pipeline.Seen:
+            if seen.mask is not None:
+                raise UsageError(
+                    "these masks do not say which thing is which",
+                    where=str(job.masks),
+                    hint="a PNG folder of object ids with an objects.json does",
+                )
+            hidden.observe(seen)
             said.update((each.track, each) for each in seen.verdicts)
             sure = {each.id for each in seen.tracks if each.confirmed or info.kind == "image"}
             goes = (replace(each, action="remove") if each.track in sure else each for each in seen.verdicts)
@@ -121,7 +130,7 @@ def take_layers(
             for filled in done:
                 if isinstance(filled, pipeline.Border):
                     continue
-                layers = _taken(filled)
+                layers = _taken(filled, hidden)
                 _keep(found, filled, layers, spooled)
                 write_plate(filled.frame)
                 last = (filled, layers)
@@ -179,8 +188,57 @@ def _plate(whole: Path, info: SourceInfo, style: Style) -> Iterator[Callable[[Fr
         yield lambda frame: write_png(path / f"{next(count):06}.png", turn(frame.rgb, info.rotation))
 
 
-def _taken(filled: Filled) -> list[Layer]:
+class _Hidden:
+    """What is in front of what, and what is hidden of each thing; the analysis is ahead of the fill.
+
+    `observe` is called by the one thread, `complete` by the other; what they share is replaced as a whole.
+    """
+
+    def __init__(self, reach: float) -> None:
+        self._reach = reach
+        self._orders: dict[int, tuple[int, order.Order]] = {}
+        self._order = order.initial()
+        self._seen: dict[int, deocclude.DeoccludeState] = {}
+        self._used: Mapping[int, deocclude.Used] = {}
+
+    def observe(self, seen: pipeline.Seen) -> None:
+        """Take note of the newest frame."""
+        assert seen.frame is not None
+        if seen.shot not in self._seen:
+            self._order = order.initial()
+            self._seen[seen.shot] = deocclude.initial()
+        found, self._order = order.step(self._order, seen.tracks, seen.frame.height)
+        self._orders[seen.index] = seen.shot, found
+        every = [each.id for each in seen.tracks]
+        self._seen[seen.shot] = deocclude.observe(
+            self._seen[seen.shot], seen.frame.rgb, seen.index, seen.tracks, found, every
+        )
+
+    def complete(self, filled: Filled) -> tuple[tuple[int, ...], tuple[deocclude.Completed, ...]]:
+        """Ids of the things of a frame from front to back, and those that are hidden in part made whole."""
+        before = filled.before
+        shot, found = self._orders.pop(before.index)
+        for old in [each for each in self._seen if each < shot]:
+            del self._seen[old]
+        state = replace(self._seen[shot], used=self._used)
+        every = [each.id for each in filled.tracks]
+        done, state = deocclude.complete(
+            state,
+            before.rgb,
+            before.index,
+            filled.tracks,
+            found,
+            wanted=every,
+            over=every,
+            reach=self._reach,
+        )
+        self._used = state.used
+        return found.ids, done
+
+
+def _taken(filled: Filled, hidden: _Hidden) -> list[Layer]:
     """The layers of a frame, the rearmost first."""
+    ids, completed = hidden.complete(filled)
     if filled.box is None:
         return []
     frame = filled.frame
@@ -191,11 +249,23 @@ def _taken(filled: Filled) -> list[Layer]:
         for each in filled.tracks
         if each.id in gone
     }
-    things = [Cut(number, masks[number]) for number in by_foot(masks)]
+    known = [number for number in reversed(ids) if number in masks]
+    rest = [number for number in by_foot(masks) if number not in known]
+    whole = {each.track: each for each in completed if each.confidence >= deocclude.ENOUGH}
+    things = [_cut(number, masks[number], whole.get(number)) for number in (*rest, *known)]
     replaced = np.zeros(shape, bool)
     x0, y0, x1, y1 = filled.box
     replaced[y0:y1, x0:x1] = filled.origin > 0
     return take_apart(filled.before.rgb, frame.rgb, replaced, things)
+
+
+def _cut(number: int, mask: Mask, whole: deocclude.Completed | None) -> Cut:
+    if whole is None:
+        return Cut(number, mask)
+    x0, y0, x1, y1 = whole.box
+    amodal, colours = np.zeros(mask.shape, bool), np.zeros((*mask.shape, 3), np.uint8)
+    amodal[y0:y1, x0:x1], colours[y0:y1, x0:x1] = whole.amodal, whole.rgb
+    return Cut(number, mask, amodal, colours)
 
 
 def _keep(found: _Found, filled: Filled, layers: list[Layer], spooled: Path) -> None:

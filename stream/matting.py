@@ -148,7 +148,8 @@ def _layer(
     least = np.max(
         np.where(difference > 0, difference / (255.5 - behind), -difference / (behind + 0.5)), axis=2
     )
-    changed = _solid(np.abs(difference).max(axis=2) > _NOISE, band)
+    changed = np.abs(difference).max(axis=2) > _NOISE
+    changed = (changed & near) | _solid(changed, band)
     alpha = np.where(changed | core, np.maximum(alpha, least), np.where(seen, alpha, 0.0))
     alpha = np.clip(np.ceil(alpha * 255), 0, 255)
     alpha[~mine] = 0
