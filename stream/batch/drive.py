@@ -383,7 +383,7 @@ def _cause(error: BaseException) -> BaseException:
     if type(error).__name__ == "KilledWorker":
         return CleanplateError(
             "each worker that tried it died, perhaps for want of memory",
-            hint="fewer workers have more memory each: --on local:1",
+            hint="fewer workers have more memory each: --on local:1, or `dask worker --memory-limit`",
         )
     return error
 
