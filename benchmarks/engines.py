@@ -24,11 +24,11 @@ def measure(engine: str, index: int, size: tuple[int, int]) -> dict[str, object]
     """Open and run a network in this process; a second process opens it from the cache."""
     import engines
     from configs.schema import load_config
-    from stream.networks import inpainter_spec, networks_to_build
+    from stream.networks import every_network
 
     engines.give_threads(1)
     config = load_config(overrides={"engine.name": engine, "engine.threads": 1})
-    spec = (*networks_to_build(config, *size), inpainter_spec(config))[index]
+    spec = every_network(config, [size])[index]
     started = time.process_time()
     run = spec.open(config)
     opened = time.process_time() - started
