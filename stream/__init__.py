@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from stream.cleaner import Cleaner
     from stream.errors import CleanplateError
     from stream.job import Job, Progress, clean
+    from stream.layer_job import LayerJob, take_layers
     from stream.report import Report
 
 _HOMES = {
@@ -20,13 +21,26 @@ _HOMES = {
     "CleanplateError": "stream.errors",
     "Config": "configs.schema",
     "Job": "stream.job",
+    "LayerJob": "stream.layer_job",
     "Progress": "stream.job",
     "Report": "stream.report",
     "clean": "stream.job",
     "load_config": "configs.schema",
+    "take_layers": "stream.layer_job",
 }
 
-__all__ = ["Cleaner", "CleanplateError", "Config", "Job", "Progress", "Report", "clean", "load_config"]
+__all__ = [
+    "Cleaner",
+    "CleanplateError",
+    "Config",
+    "Job",
+    "LayerJob",
+    "Progress",
+    "Report",
+    "clean",
+    "load_config",
+    "take_layers",
+]
 
 
 def __getattr__(name: str) -> Any:
