@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from stream.cleaner import Cleaner
     from stream.errors import CleanplateError
     from stream.job import Job, Progress, clean
+    from stream.live import Live, Shown, Status, live
     from stream.report import Report
 
 _HOMES = {
@@ -21,12 +22,29 @@ _HOMES = {
     "Config": "configs.schema",
     "Job": "stream.job",
     "Progress": "stream.job",
+    "Live": "stream.live",
     "Report": "stream.report",
+    "Shown": "stream.live",
+    "Status": "stream.live",
     "clean": "stream.job",
+    "live": "stream.live",
     "load_config": "configs.schema",
 }
 
-__all__ = ["Cleaner", "CleanplateError", "Config", "Job", "Progress", "Report", "clean", "load_config"]
+__all__ = [
+    "Cleaner",
+    "CleanplateError",
+    "Config",
+    "Job",
+    "Live",
+    "Progress",
+    "Report",
+    "Shown",
+    "Status",
+    "clean",
+    "live",
+    "load_config",
+]
 
 
 def __getattr__(name: str) -> Any:
