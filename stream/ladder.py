@@ -53,7 +53,7 @@ _FITS = 0.8
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """How the last second went: share of pictures dropped, latency (a bad one, seconds), busiest room's share."""
+    """The last second: share of pictures dropped, a bad latency in seconds, the busiest room's share."""
 
     drops: float
     latency: float

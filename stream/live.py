@@ -1,4 +1,4 @@
-"""A camera in, the scene without its occlusions out, now: the newest picture wins, and what is late is dropped.
+"""A camera in, the scene without its occlusions out, now: the newest picture wins, late ones are dropped.
 
     reader --newest--> analysis --one--> fill --> Shown: whoever looks, and the recording
 
@@ -39,7 +39,7 @@ _AWAY_SECONDS = 0.5
 
 @dataclass(frozen=True)
 class Shown:
-    """One picture as it is shown; `number` counts from 0, `time` is when it was taken, seconds since the first.
+    """One picture as shown; `number` counts from 0, `time` is when it was taken, seconds since the first.
 
     `tracks` and `verdicts` are what was known of it; `latency_seconds` from its capture to here. `away`: the
     source has vanished, and this is the last picture, marked; its `filled` is of the last real one.

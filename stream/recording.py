@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import queue
-import threading
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
+from typing import Protocol
 
 import av
 import cv2
@@ -30,6 +29,16 @@ _BACKLOG = 12
 """Pictures that may wait for the encoder; more are left out."""
 
 
+class Worker(Protocol):
+    """A thread that was started."""
+
+    def join(self) -> None:
+        """Wait for its end."""
+
+    def is_alive(self) -> bool:
+        """Whether it has not ended yet."""
+
+
 class Recording:
     """A file that grows while pictures are added, and bears its name from `close` on.
 
@@ -38,7 +47,7 @@ class Recording:
     `start`; `left_out` counts pictures that came faster than it could encode.
     """
 
-    def __init__(self, path: Path, start: Callable[[str, Callable[[], None]], threading.Thread]) -> None:
+    def __init__(self, path: Path, start: Callable[[str, Callable[[], None]], Worker]) -> None:
         self.path = path
         self.left_out = 0
         self.error: CleanplateError | None = None
@@ -88,7 +97,7 @@ class Recording:
             with contextlib.suppress(OSError):
                 self._part.unlink(missing_ok=True)
             return
-        os.replace(self._part, self.path)
+        self._part.replace(self.path)
 
     def _encode(self) -> None:
         try:
