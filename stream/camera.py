@@ -74,6 +74,16 @@ class Away:
     why: str
 
 
+def parse_size(text: str | None) -> tuple[int, int] | None:
+    """Width and height from "1280x720"; raises `UsageError`."""
+    if text is None:
+        return None
+    width, cross, height = text.lower().partition("x")
+    if not cross or not width.isdigit() or not height.isdigit() or not int(width) or not int(height):
+        raise UsageError(f"--size wants WIDTHxHEIGHT, got {text!r}", hint="for example --size 1280x720")
+    return int(width), int(height)
+
+
 def kind_of(source: str | int) -> Kind:
     """Whether a source is a camera, an address, or a file."""
     if isinstance(source, int) or source.isdigit() or source.startswith("/dev/"):

@@ -80,7 +80,7 @@ class Status:
 
     `dropped`: pictures that came and were not shown since the beginning; `step`: what is given up for speed
     now, "full" = nothing; `recording`: the file, if there is one; `error`: why it `ended`, None at the end of
-    a file or after `close`.
+    a file or after `close`; `warnings`: what went wrong beside the pictures, in words.
     """
 
     frames_per_second: float
@@ -96,6 +96,7 @@ class Status:
     away: bool
     ended: bool
     error: str | None
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -147,6 +148,8 @@ class Live:
         self._analysed: queue.Queue[_Analysed | None] = queue.Queue(maxsize=1)
         self._free = threading.Semaphore(1)
         self._recording: Recording | None = None
+        self._warnings: list[str] = []
+        self._asides: list[threading.Thread] = []
         self._clock = Clock()
         self._relation = judge.open_relation(config.judge)
         height, width = first.rgb.shape[:2]
@@ -212,7 +215,28 @@ class Live:
             away=self._away is not None,
             ended=self._ended,
             error=None if self._error is None else str(self._error),
+            warnings=tuple(self._warnings),
         )
+
+    @property
+    def shown(self) -> int:
+        """How many pictures have been shown."""
+        newest = self._shown
+        return 0 if newest is None else newest.number + 1
+
+    def wait(self, seconds: float) -> None:
+        """Wait so long, or until the run ends."""
+        with self._lock:
+            self._lock.wait_for(lambda: self._ended, seconds)
+
+    def check(self) -> None:
+        """Raise the error that ended the run, if one did."""
+        if self._error is not None:
+            raise self._error
+
+    def aside(self, name: str, work: Callable[[], None]) -> None:
+        """Do something beside the run, such as serving viewers, in a thread of its own; an error ends the run."""
+        self._asides.append(self._start(name, work))
 
     def decide(self, track: int, action: Action | None) -> None:
         """Say what happens to one thing from the next frame on; None lets the judge decide again.
@@ -261,7 +285,7 @@ class Live:
         with self._lock:
             self._wishes = replace(self._wishes, resets=self._wishes.resets + 1)
 
-    def record(self, path: Path | None) -> None:
+    def record(self, path: Path | None, *, overwrite: bool = False) -> None:
         """Record what is shown from now on into `path`, or stop (None); the file is whole when this returns.
 
         Raises `UsageError` for a container that is not known, `OutputError` for a file that is there already
@@ -272,11 +296,9 @@ class Live:
         if path is not None and self._recording is not None:
             raise UsageError("a recording is running already", where=str(self._recording.path))
         if path is None:
-            recording, self._recording = self._recording, None
-            if recording is not None:
-                recording.close()
+            self._stop_recording()
             return
-        self._recording = Recording(Path(path), start=self._start)
+        self._recording = Recording(Path(path), self._start, overwrite=overwrite)
 
     def close(self) -> None:
         """End the run within a second; a recording is whole afterwards. Closing twice is harmless."""
@@ -289,10 +311,18 @@ class Live:
                 thread.join(0.4)
         self._end()
 
-    def _end(self) -> None:
+    def _stop_recording(self) -> None:
         recording, self._recording = self._recording, None
-        if recording is not None:
-            recording.close()
+        if recording is None:
+            return
+        recording.close()
+        if recording.error is not None:
+            self._warnings.append(str(recording.error))
+        if recording.left_out:
+            self._warnings.append(f"{recording.left_out} pictures came too fast to be recorded")
+
+    def _end(self) -> None:
+        self._stop_recording()
         with self._lock:
             self._ended = True
             self._lock.notify_all()
@@ -302,6 +332,8 @@ class Live:
             self._wishes = replace(self._wishes, config=change(self._wishes.config))
 
     def _start(self, name: str, work: Callable[[], None]) -> threading.Thread:
+        """Start a thread whose error ends the run."""
+
         def guarded() -> None:
             try:
                 work()
@@ -459,6 +491,8 @@ class Live:
         recording = self._recording
         if recording is not None:
             recording.add(shown.image, shown.time)
+            if recording.error is not None:
+                self._stop_recording()
 
 
 def live(
@@ -466,14 +500,16 @@ def live(
     config: Config | None = None,
     *,
     record: Path | None = None,
+    overwrite: bool = False,
     size: tuple[int, int] | None = None,
     loop: bool = False,
 ) -> Live:
     """Open a camera (number or device), an address, or a file in real time, and clean it while it runs.
 
-    `config`: default is the preset webcam. `record`: a file to record into from the first picture on. `size`:
-    width and height asked of a camera. `loop`: a file begins again at its end. Raises `InputError` when
-    nothing comes from the source, `EngineError` or `WeightsError` when the networks cannot be opened.
+    `config`: default is the preset webcam. `record`: a file to record into from the first picture on, which
+    may exist if `overwrite`. `size`: width and height asked of a camera. `loop`: a file begins again at its
+    end. Raises `InputError` when nothing comes from the source, `EngineError` or `WeightsError` when the
+    networks cannot be opened.
     """
     config = config or load_config("webcam")
     judge.check(config.judge)
@@ -484,7 +520,7 @@ def live(
     opened = Live(source, captured, first, config, stop)
     if record is not None:
         try:
-            opened.record(record)
+            opened.record(record, overwrite=overwrite)
         except CleanplateError:
             opened.close()
             raise

@@ -43,11 +43,14 @@ class Recording:
     """A file that grows while pictures are added, and bears its name from `close` on.
 
     It is written in fragments beside its place, so that what was recorded before a power cut can be played.
+    When writing fails what is there until then is kept, `error` says why, and nothing more is taken.
     Pictures of another size than the first are fitted into it. Encoding has a thread of its own, got from
     `start`; `left_out` counts pictures that came faster than it could encode.
     """
 
-    def __init__(self, path: Path, start: Callable[[str, Callable[[], None]], Worker]) -> None:
+    def __init__(
+        self, path: Path, start: Callable[[str, Callable[[], None]], Worker], *, overwrite: bool = False
+    ) -> None:
         self.path = path
         self.left_out = 0
         self.error: CleanplateError | None = None
@@ -59,8 +62,8 @@ class Recording:
                 where=str(path),
                 hint=f"it can be one of {known}",
             )
-        if path.exists():
-            raise OutputError("the file exists", where=str(path), hint="choose another name")
+        if path.exists() and not overwrite:
+            raise OutputError("the file exists", where=str(path), hint="choose another name, or --overwrite")
         self._part = path.with_name(f".{path.name}.part")
         self._encoder, self._options = _ENCODERS[container]
         fragments = {"movflags": "frag_keyframe+empty_moov+default_base_moof"}
@@ -81,6 +84,8 @@ class Recording:
 
     def add(self, image: Image, time: Fraction) -> None:
         """Record a picture (uint8 H x W x 3 RGB) taken at `time` seconds; never waits."""
+        if self.error is not None:
+            return
         try:
             self._waiting.put_nowait((image, time))
         except queue.Full:
@@ -93,7 +98,7 @@ class Recording:
                 self._waiting.put(None, timeout=0.1)
                 break
         self._thread.join()
-        if self._stream is None or self.error is not None:
+        if self._stream is None or self._last < 0:
             with contextlib.suppress(OSError):
                 self._part.unlink(missing_ok=True)
             return
@@ -122,7 +127,7 @@ class Recording:
         if moment <= self._last:
             return
         self._last = moment
-        picture = av.VideoFrame.from_ndarray(_fitted(image, stream.width, stream.height), format="rgb24")
+        picture = av.VideoFrame.from_ndarray(fitted(image, stream.width, stream.height), format="rgb24")
         picture = picture.reformat(format="yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG")
         picture.pts, picture.time_base, picture.pict_type = round(moment / _TIME_BASE), _TIME_BASE, 0
         for packet in stream.encode(picture):
@@ -139,8 +144,8 @@ class Recording:
         return stream
 
 
-def _fitted(image: Image, width: int, height: int) -> Image:
-    """The picture at another size, whole, in the middle of black."""
+def fitted(image: Image, width: int, height: int) -> Image:
+    """The picture (uint8 RGB) at another size, whole, in the middle of black; one of that size as it is."""
     if image.shape[:2] == (height, width):
         return np.ascontiguousarray(image)
     if image.shape[0] - height in (0, 1) and image.shape[1] - width in (0, 1):

@@ -12,7 +12,7 @@ import numpy as np
 from stream.types import Frame, Image
 
 _LARGE = 500_000
-"""Pixels from which a picture is halved first; smaller ones are averaged in one step, without rounding twice."""
+"""Pixels from which a picture is halved first; smaller ones are averaged in one step and rounded once."""
 
 
 def shrink(frame: Frame, size: tuple[int, int]) -> Image:

@@ -144,7 +144,7 @@ def _look_up(
     place = ys * frame.width + xs
 
     def ask(memories: list[Memory], which: NDArray[np.intp]) -> tuple[Image, NDArray[np.bool_], Float]:
-        """What memories show at some of the pixels (K, n, 3), whether it is background (K, n), and how near."""
+        """What memories show at some pixels (K, n, 3), whether it is background (K, n), and how near."""
         at = place[which]
         rows, columns = ys[which], xs[which]
         rgb = np.empty((len(memories), len(at), 3), np.uint8)
