@@ -317,7 +317,9 @@ def test_the_token_opens_the_page_and_nothing_else_does(live: Scripted, tmp_path
         with client.websocket_connect(FEED) as connection:
             assert Watch(connection).picture()
         client.cookies.clear()
-        assert client.post("/enter", data={"token": "wrong"}).headers["location"] == "/enter?wrong"
+        assert client.post("/enter", data={"token": "wrong"}).headers["location"] == "/enter?wrong=1"
+        assert "not the token" in client.get("/enter?wrong=1").text
+        assert "not the token" not in client.get("/enter").text
         assert client.post("/enter", content=b"token=" + b"x" * 2000).status_code == 413
         assert client.post("/enter", data={"token": TOKEN}).headers["location"] == "/"
         assert client.get("/snapshot").status_code == 200
@@ -337,6 +339,7 @@ def test_the_page_has_nothing_from_elsewhere_and_no_script_inside(visitor: TestC
     rules = answer.headers["content-security-policy"]
     assert "default-src 'none'" in rules and "unsafe" not in rules and "frame-ancestors 'none'" in rules
     assert answer.headers["x-content-type-options"] == "nosniff"
+    assert answer.headers["referrer-policy"] == "same-origin", "else a form's Origin is null"
     wanted = set(re.findall(r'(?:src|href)="(/page/[^"]+)"', answer.text))
     assert any(name.endswith(".js") for name in wanted) and any(name.endswith(".css") for name in wanted)
     for name in wanted:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -15,7 +16,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import FileResponse, Response
+from starlette.responses import FileResponse, HTMLResponse, Response
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
@@ -69,7 +70,7 @@ def make_app(
 
     async def enter(request: Request) -> Response:
         if request.method == "GET":
-            return page["enter.html"]
+            return question[request.query_params.get("wrong") == "1"]
         body = await _body(request, 1024)
         given = parse_qs(body.decode("latin-1")).get("token", [""])[0]
         return let_in(gate, given.strip(), secure=request.url.scheme == "https")
@@ -161,6 +162,8 @@ def make_app(
             await clips.close()
 
     page = _page_files()
+    whole = bytes(page["enter.html"].body).decode()
+    question = (HTMLResponse(re.sub(r"<!-- wrong -->.*<!-- /wrong -->", "", whole)), HTMLResponse(whole))
     routes = [
         Route("/", _file(page["index.html"])),
         *(Route(f"/page/{name}", _file(answer)) for name, answer in page.items()),

@@ -32,7 +32,7 @@ _HEADERS = {
     "connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
     "cross-origin-opener-policy": "same-origin",
     "cross-origin-resource-policy": "same-origin",
-    "referrer-policy": "no-referrer",
+    "referrer-policy": "same-origin",  # with no-referrer a form would send "Origin: null"
     "x-content-type-options": "nosniff",
 }
 
@@ -157,7 +157,7 @@ class Guard:
 def let_in(gate: Gate, given: str, *, secure: bool = False) -> Response:
     """The answer to a token: the page and a cookie, or once more the question."""
     if not gate.knows(given):
-        return RedirectResponse("/enter?wrong", 303)
+        return RedirectResponse("/enter?wrong=1", 303)
     answer = RedirectResponse("/", 303)
     if gate.token is not None:
         answer.set_cookie(gate.cookie, gate.session, httponly=True, samesite="lax", secure=secure, path="/")

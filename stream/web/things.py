@@ -32,8 +32,8 @@ class Thing:
     looked: float
     seen: float
 
-    def told(self, now: float, word: Action | None) -> dict[str, object]:
-        """The row as JSON; `word` is what the user said of it."""
+    def told(self, word: Action | None, *, here: bool) -> dict[str, object]:
+        """The row as JSON; `word` is what the user said of it, `here` whether it is in the newest picture."""
         verdict = self.verdict
         relation = None if verdict is None or math.isnan(verdict.relation) else round(verdict.relation, 3)
         return {
@@ -44,7 +44,7 @@ class Thing:
             "reason": "" if verdict is None else verdict.reason,
             "subject": round(self.track.subject, 2),
             "word": word,
-            "here": now - self.seen < 0.3,
+            "here": here,
             "thumbnail": f"{self.track.id}-{self.version}.jpg",
         }
 
@@ -57,6 +57,7 @@ class Things:
 
     def __init__(self) -> None:
         self._things: dict[int, Thing] = {}
+        self._here: frozenset[int] = frozenset()
         self._words: dict[int, Action] = {}
         self._versions = 0
 
@@ -68,6 +69,7 @@ class Things:
             if track.confirmed:
                 things[track.id] = self._seen(shown, track, verdicts.get(track.id), now)
         latest = sorted(things, key=lambda number: things[number].seen)[-_MOST:]
+        self._here = frozenset(track.id for track in shown.tracks)
         self._things = {number: things[number] for number in latest}
         self._words = {number: word for number, word in self._words.items() if number in things}
 
@@ -76,9 +78,13 @@ class Things:
         words = {key: value for key, value in self._words.items() if key != number}
         self._words = words if word is None or number not in self._things else {**words, number: word}
 
-    def told(self, now: float) -> list[dict[str, object]]:
+    def told(self) -> list[dict[str, object]]:
         """The rows, what is in the picture first and each part in the order of appearance."""
-        rows = [thing.told(now, self._words.get(number)) for number, thing in sorted(self._things.items())]
+        here, words = self._here, self._words
+        rows = [
+            thing.told(words.get(number), here=number in here)
+            for number, thing in sorted(self._things.items())
+        ]
         return sorted(rows, key=lambda row: not row["here"])
 
     def picture(self, number: int) -> bytes | None:

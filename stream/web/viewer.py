@@ -122,12 +122,8 @@ class _Talk:
             if self.flying and now - self.flying[0][1] > SEND_SECONDS:
                 self.code, self.why = 1008, "pictures are not acknowledged"
                 return
-            for name, news, arguments in (
-                ("things", things, (now,)),
-                ("status", status, ()),
-                ("clips", clips, ()),
-            ):
-                told = news.get(now, *arguments)
+            for name, news in (("things", things), ("status", status), ("clips", clips)):
+                told = news.get(now)
                 if told is not None:
                     await self.send_json({name: told})
 
@@ -157,18 +153,18 @@ class _Talk:
 class _News:
     """Something to tell, when it has changed and some time has passed."""
 
-    def __init__(self, get: Callable[..., Any], seconds: float) -> None:
+    def __init__(self, get: Callable[[], Any], seconds: float) -> None:
         self._get = get
         self._seconds = seconds
         self._told: Any = None
         self._at = -math.inf
 
-    def get(self, now: float, *arguments: Any) -> Any:
+    def get(self, now: float) -> Any:
         """What to tell now, or None."""
         if now - self._at < self._seconds:
             return None
         self._at = now
-        told = self._get(*arguments)
+        told = self._get()
         if told == self._told:
             return None
         self._told = told

@@ -63,7 +63,7 @@ function show(now) {
   $("m-rate").textContent = now.ended ? "–" : now.frames_per_second.toFixed(1);
   $("m-delay").textContent = now.screen_seconds === null || now.ended ? "–" : Math.round(now.screen_seconds * 1000);
   $("m-drops").textContent = now.dropped;
-  $("m-step").textContent = now.step;
+  $("m-step").textContent = now.step === "full" ? "full" : `saving: ${now.step}`;
   $("m-step").parentElement.classList.toggle("low", now.step !== "full");
   $("source-name").textContent = /^\d+$/.test(now.source) ? `camera ${now.source}` : now.source.split(/[\\/]/).pop() || now.source;
   $("source-name").title = now.source;

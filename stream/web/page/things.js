@@ -13,12 +13,12 @@ export function makeThings({ decide, light }) {
     const item = document.createElement("li");
     item.className = "thing";
     item.dataset.id = id;
-    item.innerHTML = `<img alt="" width="54" height="54"><div class="title"><span></span><small></small><span class="relation"><i></i><b></b></span></div>
+    item.innerHTML = `<img alt="" width="54" height="54"><div class="title"><span></span><small></small></div>
       <div class="switch" role="radiogroup" aria-label="Keep or remove"><button role="radio" class="to-keep">Keep</button><button role="radio" class="to-remove">Remove</button></div>
-      <p class="reason"></p>`;
+      <p class="reason"><span class="relation">relation <i></i><b></b></span><span class="why"></span></p>`;
     const find = (selector) => item.querySelector(selector);
     const parts = { item, image: find("img"), label: find(".title span"), number: find(".title small"), relation: find(".relation"),
-      bar: find(".relation i"), score: find(".relation b"), keep: find(".to-keep"), remove: find(".to-remove"), reason: find(".reason") };
+      bar: find(".relation i"), score: find(".relation b"), keep: find(".to-keep"), remove: find(".to-remove"), reason: find(".why") };
     parts.keep.onclick = () => decide(id, "keep");
     parts.remove.onclick = () => decide(id, "remove");
     item.onpointerenter = () => light(id);
