@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from stream.errors import CleanplateError
     from stream.job import Job, Progress, clean
     from stream.layer_job import LayerJob, take_layers
+    from stream.live import Live, Shown, Status, live
     from stream.report import Report
 
 _HOMES = {
@@ -23,8 +24,12 @@ _HOMES = {
     "Job": "stream.job",
     "LayerJob": "stream.layer_job",
     "Progress": "stream.job",
+    "Live": "stream.live",
     "Report": "stream.report",
+    "Shown": "stream.live",
+    "Status": "stream.live",
     "clean": "stream.job",
+    "live": "stream.live",
     "load_config": "configs.schema",
     "take_layers": "stream.layer_job",
 }
@@ -35,9 +40,13 @@ __all__ = [
     "Config",
     "Job",
     "LayerJob",
+    "Live",
     "Progress",
     "Report",
+    "Shown",
+    "Status",
     "clean",
+    "live",
     "load_config",
     "take_layers",
 ]

@@ -66,6 +66,22 @@ class Filling:
             self._analysis = state.analysis
             self._elsewhere.restore(state.elsewhere)
 
+    def configure(self, config: Config) -> None:
+        """Go on with other settings from the next frame on, with all that is remembered."""
+        self._config = config
+        for shot, known in self._plate.items():
+            self._plate[shot] = replace(known, config=config.plate, look_ahead=self._wait)
+
+    def forget(self) -> None:
+        """Begin to remember afresh: nothing that was seen so far is background any more."""
+        self._plate.clear()
+        self._elsewhere = Elsewhere(self._config.plate.archive_mb << 20)
+
+    def skip(self) -> list[int]:
+        """Give up the frames that have become ripe, as after a shorter look-ahead; return their indices."""
+        ripe = sum(self._ripe(each, self._waiting[-1]) for each in self._waiting)
+        return [self._waiting.popleft().index for _ in range(ripe)]
+
     @property
     def state(self) -> FillingState:
         """What the next run needs to go on after the last frame that was returned; parts of it may change."""
@@ -120,17 +136,19 @@ class Filling:
         return done
 
     def _remember(self, seen: Seen) -> None:
-        if seen.shot not in self._plate:
-            budget = self._config.memory_mb // 2 << 20
-            self._plate[seen.shot] = plate.initial(self._config.plate, self._wait, budget)
+        known = self._known(seen.shot)
         assert seen.frame is not None
         self._verdicts.update((verdict.track, verdict) for verdict in seen.verdicts)
         # Without their masks: these are kept for as long as the run lasts.
         self._latest.update((each.id, _maskless(each)) for each in seen.tracks)
-        self._plate[seen.shot] = plate.observe(
-            self._plate[seen.shot], seen.frame, seen.motion, seen.things, seen.mask
-        )
+        self._plate[seen.shot] = plate.observe(known, seen.frame, seen.motion, seen.things, seen.mask)
         self._elsewhere.observe(self._plate[seen.shot].memories[-1], seen.shot)
+
+    def _known(self, shot: int) -> plate.Plate:
+        if shot not in self._plate:
+            budget = self._config.memory_mb // 2 << 20
+            self._plate[shot] = plate.initial(self._config.plate, self._wait, budget)
+        return self._plate[shot]
 
     def _ripe(self, oldest: Seen, newest: Seen) -> bool:
         return oldest.shot != newest.shot or newest.time - oldest.time >= self._wait
@@ -143,7 +161,7 @@ class Filling:
             del self._plate[old]
         tracks = self._with_hindsight(seen, frame)
         verdicts = tuple(self._verdicts[each.id] for each in tracks if each.id in self._verdicts)
-        known = self._plate[seen.shot]
+        known = self._known(seen.shot)
         with self._clock.time("hole"):
             if seen.mask is not None:
                 wanted = hole.from_mask(seen.mask)

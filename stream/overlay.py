@@ -170,3 +170,15 @@ def contact_sheet(
         cells.append(np.full_like(cells[0], PAPER))
     rows = [np.hstack(cells[start : start + columns]) for start in range(0, len(cells), columns)]
     return np.vstack(rows)
+
+
+def away_picture(picture: Image, seconds: float) -> Image:
+    """A darkened copy of the last picture of a source that has been away for so many `seconds`, marked so."""
+    out = np.asarray(picture * 0.55, np.uint8)
+    words = f"no picture for {seconds:.0f} s: waiting for the source"
+    size = max(0.4, picture.shape[1] / 1600)
+    wide, high = badge_size(words, size)
+    badge(
+        out, words, ((picture.shape[1] - wide) // 2, (picture.shape[0] - high) // 2), COLOURS["remove"], size
+    )
+    return out

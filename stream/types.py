@@ -69,6 +69,13 @@ class Frame:
 
         return to_rgb(self)
 
+    @cached_property
+    def half(self) -> Image:
+        """`rgb` at half the size, made on first use; for frames of even sides."""
+        from stream.shrink import halve
+
+        return halve(self.rgb)
+
 
 @dataclass(frozen=True, slots=True)
 class Instance:
