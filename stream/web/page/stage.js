@@ -36,7 +36,7 @@ export function makeStage({ drawn, pick, asked }) {
     [head, after, before] = [nextHead, images[0], images[1] ?? (comparing ? before : null)];
     if (picture.width !== head.w || picture.height !== head.h) {
       [picture.width, picture.height] = [head.w, head.h];
-      frame.style.setProperty("--aspect", `${head.w} / ${head.h}`);
+      frame.style.setProperty("--ratio", head.w / head.h);
       place();
     }
     draw();
