@@ -34,6 +34,10 @@ _FORGOTTEN = 600
 _SMALLEST = 150
 _LEAST_HIDDEN = 12
 _FITS = 0.45
+_SHOWN = 0.08
+_CARRIED = 20
+_FADING = 0.97
+_EASE = 0.3
 
 
 Number = TypeVar("Number", np.uint8, np.float32)
@@ -79,11 +83,16 @@ class Completed:
 
 @dataclass(frozen=True)
 class Used:
-    """How a thing was completed last: in which frame, from which frame's view, and its fit."""
+    """How a thing was completed last: in which frame, from which view, how well it fitted, and where it lay.
+
+    `place`: 2 x 3, maps the view's frame to that frame; `step`: (2,) its motion, pixels a frame.
+    """
 
     index: int
-    view: int
+    view: View
     fit: float
+    place: NDArray[np.float64]
+    step: NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -161,7 +170,6 @@ def complete(
         if found is None and network is not None:
             found = _from_network(rgb, look, network)
         if found is None:
-            used.pop(each.id, None)
             continue
         whole, colours, origin, confidence = found
         completed = _assemble(each.id, look, whole, colours, origin, confidence, tuple(t.id for t in hiding))
@@ -189,19 +197,44 @@ _Found = tuple[Bytes, Image, Bytes, float]
 def _from_views(
     state: DeoccludeState, look: Look, track: Track, index: int
 ) -> tuple[_Found | None, Used | None]:
-    """Complete from the thing's own other frames; None where none fits."""
-    mine = state.views.get(track.id, ())
+    """Complete from the thing's own other frames; None where none fits and none did a moment ago."""
     last = state.used.get(track.id)
-    chosen = views.choose(look, mine, index, last.view if last is not None else None)
-    if chosen is None:
+    known = state.views.get(track.id, ())
+    chosen = views.choose(look, known, index, last.view.index if last is not None else None)
+    if chosen is not None:
+        view, dx, dy = chosen
+        if cv2.countNonZero(look.visible) >= _SHOWN * cv2.countNonZero(view.mask):
+            laid = views.lay(look, view, (dx, dy))
+            if laid.fit >= _FITS:
+                return _found(look, laid.rgb, laid.mask, laid.fit), _used(last, index, view, laid)
+    if last is None or not 0 <= index - last.index <= _CARRIED:
         return None, None
-    view, dx, dy = chosen
-    laid = views.lay(look, view, (dx, dy))
-    if laid.fit < _FITS:
-        return None, None
-    whole = look.visible | (laid.mask & look.front)
-    origin = np.where(whole > 0, REFERENCE, 0).astype(np.uint8)
-    return (whole, laid.rgb, origin, laid.fit), Used(index, view.index, laid.fit)
+    # Next to nothing of it shows: it goes on as it went.
+    gap = index - last.index
+    place = last.place.copy()
+    place[:, 2] += gap * last.step
+    rgb, mask = views.placed(look, last.view, place)
+    return _found(look, rgb, mask, last.fit * _FADING**gap), last
+
+
+def _found(look: Look, rgb: Image, mask: Bytes, confidence: float) -> _Found:
+    whole = look.visible | (mask & look.front)
+    return whole, rgb, np.where(whole > 0, REFERENCE, 0).astype(np.uint8), confidence
+
+
+def _used(last: Used | None, index: int, view: View, laid: views.Laid) -> Used:
+    """What is to be known of this frame in the next ones; the step is smoothed, since strides are uneven."""
+    step = np.zeros(2)
+    if last is not None and index > last.index:
+        moved = (_middle(view, laid.place) - _middle(last.view, last.place)) / (index - last.index)
+        step = last.step + _EASE * (moved - last.step)
+    return Used(index, view, laid.fit, laid.place, step)
+
+
+def _middle(view: View, place: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Where the middle of a view lies once it is placed."""
+    x0, y0, x1, y1 = view.box
+    return np.asarray(place @ np.array([(x0 + x1) / 2, (y0 + y1) / 2, 1.0]), np.float64)
 
 
 def _from_network(rgb: Image, look: Look, network: Network) -> _Found | None:

@@ -108,10 +108,10 @@ def choose(
 def lay(look: Look, view: View, shift: tuple[float, float]) -> Laid:
     """Lay a view over a look: similarity by corners of the visible part, then its dense flow."""
     place = _similarity(look, view, shift)
-    rgb, mask = _placed(look, view, place)
+    rgb, mask = placed(look, view, place)
     flow = _flow(look, rgb, mask)
     if flow is not None:
-        rgb, mask = _placed(look, view, place, flow)
+        rgb, mask = placed(look, view, place, flow)
     return Laid(view.index, _exposed(look, rgb, mask), mask, fit(look, rgb, mask), place)
 
 
@@ -145,7 +145,7 @@ def _apart(colours: Float, visible: Float, ours: Float, shape: Float, x: int, y:
 def _similarity(look: Look, view: View, shift: tuple[float, float]) -> NDArray[np.float64]:
     """View frame pixels to this frame's, 2 x 3; the shift alone where too few corners are found again."""
     moved = np.array([[1, 0, shift[0]], [0, 1, shift[1]]], np.float64)
-    rgb, mask = _placed(look, view, moved)
+    rgb, mask = placed(look, view, moved)
     before, now = (cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY) for picture in (rgb, look.rgb))
     corners = cv2.goodFeaturesToTrack(before, 80, 0.01, 4, mask=(mask & look.visible) * np.uint8(255))
     if corners is None or len(corners) < _FEWEST:
@@ -189,10 +189,10 @@ def _at(mask: Bytes, points: Float) -> NDArray[np.bool_]:
     return np.asarray(inside & (mask[np.clip(y, 0, mask.shape[0] - 1), np.clip(x, 0, mask.shape[1] - 1)] > 0))
 
 
-def _placed(
+def placed(
     look: Look, view: View, place: NDArray[np.float64], flow: Float | None = None
 ) -> tuple[Image, Bytes]:
-    """The view's pixels and mask in the look's box; `flow` (h, w, 2): where each pixel looks, added."""
+    """A view's pixels and mask in the look's box; `flow` (h, w, 2): where each pixel looks, added."""
     height, width = look.visible.shape
     back = cv2.invertAffineTransform(place)
     grid_x, grid_y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
