@@ -15,8 +15,8 @@ Clips: somebody passes before somebody who stays (benchmarks.crossings). Methods
 
 Rows hold amodal_iou (whole thing), hidden_iou (its hidden part), l1 and psnr (dB) inside the truly hidden
 part; of clips also flicker (change from frame to frame beyond the truth's, grey levels) and ms (processor
-time per frame in which something is hidden). `--fit` prints weights of the cues of the order, fitted on things
-that the network was trained on.
+time per frame in which something is hidden). `--fit` prints weights of the cues of the order, fitted on
+things that the network was trained on.
 """
 
 from __future__ import annotations

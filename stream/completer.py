@@ -6,10 +6,10 @@ import numpy as np
 
 from configs.schema import Config
 from stream.arrays import Bytes
-from stream.deocclude import Answer, Network, cut_square, square_of
 from stream.hole import bounds
 from stream.networks import deocclusion_spec
 from stream.order import Judge
+from stream.squares import Answer, Network, cut_square, square_of
 from stream.types import Image, Track
 
 
