@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from configs.schema import Config
+from models.framing import SIDE
 from stream.errors import UsageError
 
 if TYPE_CHECKING:
@@ -115,6 +116,11 @@ def stuff_spec(config: Config) -> NetworkSpec:
 def inpainter_spec(config: Config) -> NetworkSpec:
     """The inpainter: picture, hole, reference and its validity."""
     return _spec(config, "inpainter", config.models.inpainter, INPAINT_SIDE, INPAINT_SIDE, (3, 1, 3, 1))
+
+
+def deocclusion_spec(config: Config) -> NetworkSpec:
+    """The de-occlusion network: picture, what is seen of a thing, and what may hide the rest."""
+    return _spec(config, "deocclusion", config.models.deocclusion, SIDE, SIDE, (3, 1, 1))
 
 
 def networks_to_build(config: Config, width: int, height: int, rotation: int = 0) -> tuple[NetworkSpec, ...]:

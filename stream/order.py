@@ -62,9 +62,11 @@ class Order:
         """The things that touch this one and are in front of it."""
         return tuple(p.front for p in self.pairs if p.back == thing)
 
-    def touching(self, thing: int) -> tuple[int, ...]:
+    def touching(self, thing: int) -> frozenset[int]:
         """The things that touch this one."""
-        return tuple(p.front if p.back == thing else p.back for p in self.pairs if thing in (p.front, p.back))
+        return frozenset(
+            {each for p in self.pairs if thing in (p.front, p.back) for each in (p.front, p.back)} - {thing}
+        )
 
 
 @dataclass(frozen=True)
