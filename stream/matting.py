@@ -162,6 +162,10 @@ def _layer(
     if thing.amodal is not None and thing.hidden is not None:
         hidden = thing.amodal[y0:y1, x0:x1] & ~mine
         soft = cv2.GaussianBlur((thing.amodal[y0:y1, x0:x1]).astype(np.float32), (0, 0), max(0.5, band / 3))
+        # between what is seen and what is hidden there is no outline
+        joint = thing.amodal[y0:y1, x0:x1] & mine & _within(hidden, 2 * band)
+        alpha[joint] = 255
+        colours = np.where(joint[:, :, None], goal, colours)
         alpha = np.where(mine, alpha, np.where(hidden, np.rint(255 * np.clip(2 * soft - 0.5, 0, 1)), 0))
         colours = np.where(hidden[:, :, None], thing.hidden[y0:y1, x0:x1], colours)
         shape[hidden] = 128
