@@ -113,10 +113,8 @@ def choose(
 def lay(look: Look, view: View, shift: tuple[float, float]) -> Laid:
     """Lay a view over a look: similarity by corners of the visible part, then its dense flow."""
     place = _similarity(look, view, shift)
-    rgb, mask = placed(look, view, place)
-    flow = _flow(look, rgb, mask)
-    if flow is not None:
-        rgb, mask = placed(look, view, place, flow)
+    flow = _flow(look, *placed(look, view, place, rough=True))
+    rgb, mask = placed(look, view, place, flow)
     return Laid(view.index, _exposed(look, rgb, mask), mask, fit(look, rgb, mask), place)
 
 
@@ -149,11 +147,11 @@ def foreign(look: Look, rgb: Image, mask: Bytes) -> Bytes:
     x, y, w, h = cv2.boundingRect(asked.astype(np.uint8))
     margin = int(0.1 * height) + 4
     part = np.s_[max(0, y - margin) : y + h + margin, max(0, x - margin) : x + w + margin]
-    now = f32(cv2.GaussianBlur(look.rgb[part], (3, 3), 0).astype(np.float32))
-    view = f32(cv2.GaussianBlur(rgb[part], (3, 3), 0).astype(np.float32))
-    sigma = max(2.0, 0.03 * height)
+    now = u8(cv2.GaussianBlur(look.rgb[part], (3, 3), 0)).astype(np.float32)
+    view = u8(cv2.GaussianBlur(rgb[part], (3, 3), 0)).astype(np.float32)
+    near = max(3, round(0.05 * height))
     mask = mask[part]
-    its, own = _local(now, look.bare[part], sigma), _local(view, mask, sigma)
+    its, own = _local(now, look.bare[part], near), _local(view, mask, near)
     to_front = np.abs(now - its).mean(2)
     to_thing = np.abs(now - np.where(mask[..., None] > 0, view, own)).mean(2)
     odd = asked[part] & (to_thing > _ODD) & (to_front + _CLEARLY < to_thing)
@@ -163,11 +161,12 @@ def foreign(look: Look, rgb: Image, mask: Bytes) -> Bytes:
     return u8(cv2.dilate(out, np.ones((3, 3), np.uint8))) & look.visible
 
 
-def _local(picture: Float, mask: Bytes, sigma: float) -> Float:
-    """Mean colour around each pixel of what lies in a mask."""
+def _local(picture: Float, mask: Bytes, near: int) -> Float:
+    """Mean colour, within `near` pixels of each, of what lies in a mask."""
     weight = mask.astype(np.float32)
-    total = f32(cv2.GaussianBlur(picture * weight[..., None], (0, 0), sigma))
-    return total / (f32(cv2.GaussianBlur(weight, (0, 0), sigma)) + 1e-3)[..., None]
+    size = 2 * near + 1, 2 * near + 1
+    total = f32(cv2.blur(picture * weight[..., None], size))
+    return total / (f32(cv2.blur(weight, size)) + 1e-3)[..., None]
 
 
 def reach(view: View, place: NDArray[np.float64]) -> Box:
@@ -193,7 +192,7 @@ def _apart(colours: Float, visible: Float, ours: Float, shape: Float, x: int, y:
 def _similarity(look: Look, view: View, shift: tuple[float, float]) -> NDArray[np.float64]:
     """View frame pixels to this frame's, 2 x 3; the shift alone where too few corners are found again."""
     moved = np.array([[1, 0, shift[0]], [0, 1, shift[1]]], np.float64)
-    rgb, mask = placed(look, view, moved)
+    rgb, mask = placed(look, view, moved, rough=True)
     before, now = (cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY) for picture in (rgb, look.rgb))
     corners = cv2.goodFeaturesToTrack(before, 80, 0.01, 4, mask=(mask & look.visible) * np.uint8(255))
     if corners is None or len(corners) < _FEWEST:
@@ -238,9 +237,12 @@ def _at(mask: Bytes, points: Float) -> NDArray[np.bool_]:
 
 
 def placed(
-    look: Look, view: View, place: NDArray[np.float64], flow: Float | None = None
+    look: Look, view: View, place: NDArray[np.float64], flow: Float | None = None, *, rough: bool = False
 ) -> tuple[Image, Bytes]:
-    """A view's pixels and mask in the look's box; `flow` (h, w, 2): where each pixel looks, added."""
+    """A view's pixels and mask in the look's box; `flow` (h, w, 2): where each pixel looks, added.
+
+    A `rough` one is to be compared with, not to be shown.
+    """
     height, width = look.visible.shape
     back = cv2.invertAffineTransform(place)
     grid_x, grid_y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
@@ -249,7 +251,8 @@ def placed(
     x, y = grid_x + look.box[0], grid_y + look.box[1]
     at_x = (back[0, 0] * x + back[0, 1] * y + (back[0, 2] - view.box[0])).astype(np.float32)
     at_y = (back[1, 0] * x + back[1, 1] * y + (back[1, 2] - view.box[1])).astype(np.float32)
-    rgb = u8(cv2.remap(view.rgb, at_x, at_y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE))
+    way = cv2.INTER_LINEAR if rough else cv2.INTER_CUBIC
+    rgb = u8(cv2.remap(view.rgb, at_x, at_y, way, borderMode=cv2.BORDER_REPLICATE))
     soft = cv2.remap(view.mask * np.uint8(255), at_x, at_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
     return rgb, (u8(soft) > 127).astype(np.uint8)
 
@@ -271,11 +274,12 @@ def _flow(look: Look, rgb: Image, mask: Bytes) -> Float | None:
     found = f32(estimator.calc(now, before, np.zeros((*now.shape, 2), np.float32)))
     sure = both[part].astype(np.float32)
     sure *= (np.hypot(found[..., 0], found[..., 1]) < 0.08 * max(h, w)).astype(np.float32)
-    sigma = max(3.0, 0.08 * h)
-    weight = f32(cv2.GaussianBlur(sure, (0, 0), sigma))
-    smooth = f32(cv2.GaussianBlur(found * sure[..., None], (0, 0), sigma))
+    # Smooth, so a quarter of the size is enough.
+    small = max(4, w // 4), max(4, h // 4)
+    parts = cv2.resize(np.dstack([found * sure[..., None], sure]), small, interpolation=cv2.INTER_AREA)
+    parts = f32(cv2.GaussianBlur(parts, (0, 0), max(0.8, 0.02 * h)))
     # It fades with the distance from what is visible.
-    smooth = smooth / (weight + 0.02)[..., None]
+    smooth = f32(cv2.resize(parts[..., :2] / (parts[..., 2:] + 0.02), (w, h)))
     flow = np.zeros((*both.shape, 2), np.float32)
     flow[part] = smooth
     return flow

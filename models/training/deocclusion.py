@@ -42,9 +42,11 @@ class Recipe:
     average: float = 0.998  # decay of the weights' moving average, which is what gets stored
     uncovered: float = 0.3  # share of squares in which the thing is in front and must stay as it is
     overlap: float = 0.5  # largest share of a thing's box that another thing's box may cover
+    prior: int = 2500  # squares the templates are made from
     held: float = 0.2  # share of photographs kept for scoring
     half: bool = True  # bfloat16 where the processor has it
     start: str = ""  # weights file to begin with; "": at random
+    probes: int = 192  # held squares that are scored at every checkpoint
     save_every: int = 100  # steps
 
 
@@ -156,10 +158,10 @@ def train(data: Path, work: Path, recipe: Recipe, *, log: Callable[[str], None])
     else:
         random = np.random.default_rng(recipe.seed)
         net.masks.templates.copy_(
-            templates([draw_sample(wholes, kinds, random) for _ in range(2500)], recipe.seed)
+            templates([draw_sample(wholes, kinds, random) for _ in range(recipe.prior)], recipe.seed)
         )
     net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    probe = probe_batch(others) if others else None
+    probe = probe_batch(others, recipe.probes) if others else None
     optimizer = torch.optim.AdamW(net.parameters(), lr=recipe.rate, weight_decay=recipe.decay)
     average = Average(net, recipe.average)
     total, step = recipe.mask_steps + recipe.colour_steps, 0
@@ -226,7 +228,7 @@ def _held(data: Path, recipe: Recipe) -> list[Whole]:
         return []
 
 
-def probe_batch(wholes: Sequence[Whole], count: int = 192) -> Batch:
+def probe_batch(wholes: Sequence[Whole], count: int) -> Batch:
     """Fixed squares of things that are not trained on."""
     random = np.random.default_rng(1)
     kinds = by_kind(wholes)

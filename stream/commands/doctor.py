@@ -12,7 +12,13 @@ import typer
 
 from stream.errors import EngineError
 
-REQUIRED_WEIGHTS = ("segmentator-compact", "stuff-compact", "inpainter-compact", "relation")
+REQUIRED_WEIGHTS = (
+    "segmentator-compact",
+    "stuff-compact",
+    "inpainter-compact",
+    "deocclusion-compact",
+    "relation",
+)
 
 
 @dataclass(frozen=True)

@@ -44,10 +44,10 @@ def build(
         raise UsageError("the engine none has nothing to build", hint="choose another --engine")
     frames = [_size(text) for text in sizes or ["1280x720"]]
 
-    from stream.networks import inpainter_spec, networks_to_build
+    from stream.networks import deocclusion_spec, inpainter_spec, networks_to_build
 
     specs = [spec for width, height in frames for spec in networks_to_build(config, width, height)]
-    for spec in dict.fromkeys((*specs, inpainter_spec(config))):
+    for spec in dict.fromkeys((*specs, inpainter_spec(config), deocclusion_spec(config))):
         started = time.perf_counter()
         with spec.open(config) as opened:
             how = f"built: {opened.reason}" if opened.reason else "from the cache"
