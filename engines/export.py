@@ -25,6 +25,34 @@ def export_program(module: nn.Module, inputs: Sequence[torch.Tensor]) -> Exporte
         raise EngineError(f"{name} cannot be exported: {first_line(error)}", hint=USE_EAGER) from error
 
 
+def lower_precision(program: ExportedProgram, precision: str, place: str) -> ExportedProgram:
+    """The same graph with torch's autocast to "f16" or "bf16" written into it as casts; "f32" is as it was.
+
+    Convolutions and products of matrices take half precision, what does not bear it (powers, norms,
+    soft-max) stays in f32, by torch's own lists for the device `place`. Every type is then said in the
+    graph, as a strongly typed compiler wants it. Raises `EngineError`.
+    """
+    if precision == "f32":
+        return program
+    if program.example_inputs is None:
+        raise EngineError("the exported graph has lost its example inputs", hint=USE_EAGER)
+    dtype = {"f16": torch.float16, "bf16": torch.bfloat16}[precision]
+    inner = program.module()
+
+    class Lowered(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = inner
+
+        def forward(self, *inputs: torch.Tensor) -> Any:
+            with torch.autocast(place, dtype):
+                return self.inner(*inputs)
+
+    # Export keeps the autocast region as one node; tracing again with no decomposition dissolves it.
+    lowered: ExportedProgram = export_program(Lowered(), program.example_inputs[0]).run_decompositions({})
+    return lowered
+
+
 def program_digest(program: ExportedProgram) -> str:
     """The digest of a graph with every call's arguments, of its weights, buffers and constants.
 

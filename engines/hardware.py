@@ -89,6 +89,11 @@ def cuda_identity() -> dict[str, str]:
     }
 
 
+def cuda_capability() -> int:
+    """The current GPU's compute capability, 90 for sm_90; call only where `cuda_usable()`."""
+    return int(cuda_identity()["capability"].removeprefix("sm_"))
+
+
 @functools.cache
 def nvidia_driver() -> str:
     """The NVIDIA kernel driver's version, or "unknown"."""

@@ -1,6 +1,7 @@
 """torch's own compiler, ahead of time: Triton kernels on a CUDA GPU, C++ on a CPU if asked for by name.
 
-The file is an AOTInductor package; nothing of it is compiled again when it is opened.
+The file is an AOTInductor package; nothing of it is compiled again when it is opened. On a GPU it runs as a
+CUDA graph (`engines.graphs`).
 """
 
 from __future__ import annotations
@@ -37,13 +38,9 @@ def precisions(wanted: str) -> tuple[str, ...]:
     """bf16 where the GPU computes in it (from capability 8.0 on), f32 elsewhere."""
     if wanted != "auto":
         return (wanted,)
-    if hardware.cuda_usable() and _capability() >= 80:
+    if hardware.cuda_usable() and hardware.cuda_capability() >= 80:
         return ("bf16", "f32")
     return ("f32",)
-
-
-def _capability() -> int:
-    return int(hardware.cuda_identity()["capability"].removeprefix("sm_"))
 
 
 def torch_device() -> str:
@@ -69,6 +66,8 @@ def build(program: ExportedProgram, precision: str, count: int) -> bytes:
     """Compile to a package and return it; tens of seconds."""
     import torch
 
+    from engines.export import lower_precision
+
     if not hardware.cuda_usable():
         threads.give_threads(threads.threads_for(count))
     with tempfile.TemporaryDirectory(prefix="cleanplate-") as folder:
@@ -76,49 +75,33 @@ def build(program: ExportedProgram, precision: str, count: int) -> bytes:
         try:
             with torch.no_grad(), warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                torch._inductor.aoti_compile_and_package(_lowered(program, precision), package_path=str(path))
+                lowered = lower_precision(program, precision, torch_device())
+                torch._inductor.aoti_compile_and_package(lowered, package_path=str(path))
             return path.read_bytes()
         except Exception as error:  # the compiler raises what it likes
             said = f"inductor cannot compile this network: {first_line(error)}"
             raise EngineError(said, hint=USE_EAGER) from error
 
 
-def _lowered(program: ExportedProgram, precision: str) -> ExportedProgram:
-    """The graph with autocast written into it, which keeps in f32 what does not bear less."""
-    if precision == "f32":
-        return program
-    import torch
-
-    dtype = torch.bfloat16 if precision == "bf16" else torch.float16
-    place, inner = torch_device(), program.module()
-
-    class Lowered(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.inner = inner
-
-        def forward(self, *inputs: torch.Tensor) -> Any:
-            with torch.autocast(place, dtype):
-                return self.inner(*inputs)
-
-    if program.example_inputs is None:
-        raise EngineError("the exported graph has lost its example inputs", hint=USE_EAGER)
-    return torch.export.export(Lowered(), program.example_inputs[0])
-
-
 def load(data: bytes, precision: str, count: int) -> Run:
-    """Open a package; precision and threads are in it."""
+    """Open a package; precision and threads are in it. On a GPU the kernels are replayed as a CUDA graph."""
     del precision
     import torch
 
     from engines.export import flatten
 
-    if not hardware.cuda_usable():
+    on_gpu = hardware.cuda_usable()
+    if not on_gpu:
         threads.give_threads(threads.threads_for(count))
-    package = torch._inductor.aoti_load_package(io.BytesIO(data))
+    # Without a second model of its own in flight the package waits for no event, which a graph cannot hold.
+    package = torch._inductor.aoti_load_package(io.BytesIO(data), run_single_threaded=on_gpu)
 
     def run(inputs: Sequence[Any]) -> list[torch.Tensor]:
         with torch.no_grad():
             return flatten(package(*inputs))[0]
 
-    return run
+    if not on_gpu:
+        return run
+    from engines.graphs import replayed
+
+    return replayed(run)

@@ -78,6 +78,11 @@ def all_weights() -> dict[str, Weights]:
         ) from error
 
 
+def shipped() -> list[str]:
+    """The names of the files that come with the package, sorted; raises `WeightsError` as `all_weights`."""
+    return sorted(name for name, weights in all_weights().items() if weights.url is None)
+
+
 _REINSTALL = "install cleanplate again"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -128,6 +129,12 @@ def networks_to_build(config: Config, width: int, height: int, rotation: int = 0
     if rotation % 180:
         width, height = height, width
     return segmentator_spec(config, height, width), stuff_spec(config)
+
+
+def every_network(config: Config, sizes: Iterable[tuple[int, int]]) -> tuple[NetworkSpec, ...]:
+    """Every network that a run with frames of these (width, height) can need, each once."""
+    perception = [spec for width, height in sizes for spec in networks_to_build(config, width, height)]
+    return tuple(dict.fromkeys((*perception, inpainter_spec(config))))
 
 
 def input_size(height: int, width: int, size: int) -> tuple[int, int]:
