@@ -125,6 +125,7 @@ class Models(_Section):
     segmentator: Literal["compact", "paper"] = "compact"
     stuff: Literal["compact", "paper"] = "compact"
     inpainter: Literal["compact", "paper"] = "compact"
+    deocclusion: Literal["compact"] = "compact"
     weights: dict[str, Path] = Field(default_factory=dict, description="model name -> .safetensors")
 
 

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from stream.cleaner import Cleaner
     from stream.errors import CleanplateError
     from stream.job import Job, Progress, clean
+    from stream.layer_job import LayerJob, take_layers
+    from stream.live import Live, Shown, Status, live
     from stream.report import Report
 
 _HOMES = {
@@ -20,13 +22,34 @@ _HOMES = {
     "CleanplateError": "stream.errors",
     "Config": "configs.schema",
     "Job": "stream.job",
+    "LayerJob": "stream.layer_job",
     "Progress": "stream.job",
+    "Live": "stream.live",
     "Report": "stream.report",
+    "Shown": "stream.live",
+    "Status": "stream.live",
     "clean": "stream.job",
+    "live": "stream.live",
     "load_config": "configs.schema",
+    "take_layers": "stream.layer_job",
 }
 
-__all__ = ["Cleaner", "CleanplateError", "Config", "Job", "Progress", "Report", "clean", "load_config"]
+__all__ = [
+    "Cleaner",
+    "CleanplateError",
+    "Config",
+    "Job",
+    "LayerJob",
+    "Live",
+    "Progress",
+    "Report",
+    "Shown",
+    "Status",
+    "clean",
+    "live",
+    "load_config",
+    "take_layers",
+]
 
 
 def __getattr__(name: str) -> Any:

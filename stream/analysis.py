@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from configs.schema import Config
 from stream import judge, motion, perceive, shots, track
 from stream.clock import Clock
-from stream.types import Frame, Mask, Motion, Perception, Track, Verdict
+from stream.types import Action, Frame, Mask, Motion, Perception, Track, Verdict
 
 
 @dataclass(frozen=True)
@@ -92,13 +92,21 @@ class Analysis:
         self._looked_at = state.looked_at
         self.cuts = list(state.cuts)
 
+    def configure(self, config: Config, relation: judge.Relation) -> None:
+        """Go on with other settings from the next frame on; `perceive.size` and the models cannot change."""
+        self._config, self._relation = config, relation
+
     def push(
         self,
         frame: Frame,
         mask: Mask | None = None,
         labels: tuple[NDArray[np.uint16], dict[int, str]] | None = None,
+        asked: Mapping[int, Action] | None = None,
     ) -> Seen:
-        """Analyse the next frame; `mask` and `labels` are the user's, in frame size."""
+        """Analyse the next frame; `mask` and `labels` are the user's, in frame size.
+
+        `asked`: what the user says of single tracks, by id; it is stronger than every rule.
+        """
         config, clock = self._config, self._clock
         with clock.time("shots"):
             cut, self._shots = shots.step(self._shots, frame)
@@ -113,7 +121,14 @@ class Analysis:
             tracks, self._tracks = track.step(self._tracks, perception, moved, frame, config.track)
         with clock.time("judge"):
             verdicts, self._judge = judge.step(
-                self._judge, tracks, self._stuff, self._relation, config.judge, frame, still=self._still
+                self._judge,
+                tracks,
+                self._stuff,
+                self._relation,
+                config.judge,
+                frame,
+                still=self._still,
+                asked=asked or {},
             )
         self._last_tracks = tracks
         return Seen(

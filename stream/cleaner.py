@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections import deque
 from fractions import Fraction
+from functools import cache
 
 from configs.schema import Config, load_config
 from stream import judge, perceive, pipeline
+from stream.completer import open_completer
 from stream.errors import UsageError
 from stream.inpaint import open_inpaint
 from stream.types import Filled, Frame, Image
@@ -40,7 +42,9 @@ class Cleaner:
                 self.config, networks, judge.open_relation(self.config.judge), clock
             )
             inpaint = open_inpaint(self.config)
-            self._filling = pipeline.Filling(self.config, inpaint, clock)
+            self._filling = pipeline.Filling(
+                self.config, inpaint, clock, completer=cache(lambda: open_completer(self.config))
+            )
         self._done.extend(self._filling.push(self._analysis.push(frame)))
         return self._done.popleft() if self._done else None
 

@@ -7,53 +7,36 @@ ahead of `complete`, so that a thing seen whole only later is completed all the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TypeVar
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from models.framing import SIDE, frame_square
-from stream import views
-from stream.arrays import Bytes, Float, u8
+from stream import looks, views
+from stream.arrays import Bytes, u8
 from stream.boxes import Box
-from stream.hole import bounds, enlarge
+from stream.hole import bounds
 from stream.order import Order
+from stream.squares import Answer, Network, cut_square, put_square, square_of
 from stream.types import INVENTED, REFERENCE, SEEN, Image, Mask, Track
 from stream.views import Look, View
 
 ENOUGH = 0.35
 """Confidence from which a completion is better than the background."""
 
+__all__ = ["ENOUGH", "Answer", "Completed", "DeoccludeState", "Network", "complete", "observe", "visible"]
+
 _SPACING = 3
-_BYTES = 24 << 20
-_FEWEST, _MOST = 6, 48
 _FORGOTTEN = 600
-_SMALLEST = 150
 _LEAST_HIDDEN = 12
 _FITS = 0.45
-
-
-Number = TypeVar("Number", np.uint8, np.float32)
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What the network says of one square, `SIDE` x `SIDE`.
-
-    `amodal` float32 (S, S) in [0, 1]: the whole thing; `rgb` uint8 (S, S, 3): its colours;
-    `hidden`: log-odds that what is in front hides a part of it.
-    """
-
-    amodal: Float
-    rgb: Image
-    hidden: float
-
-
-Network = Callable[[Image, Bytes, Bytes], Answer]
-"""Square (S, S, 3) RGB, what is visible of the thing and what may hide it, (S, S) uint8 0 or 1."""
+_SHOWN = 0.08
+_CARRIED = 20
+_AWAY = 60
+_FADING = 0.98
+_EASE = 0.3
 
 
 @dataclass(frozen=True)
@@ -63,7 +46,8 @@ class Completed:
     `amodal` bool (h, w): all of it; `rgb` uint8 (h, w, 3); `alpha` uint8 (h, w), soft at the edge; `origin`
     uint8 (h, w): 0 = not the thing, SEEN in this frame, REFERENCE = the thing's own other frames, INVENTED.
     `hidden`: share of it that is hidden; `confidence` in [0, 1]: below `ENOUGH` the background is the better
-    fill; `by`: the tracks that hide it.
+    fill; `by`: the tracks that hide it. `foreign` bool (h, w): pixels that the thing's mask had and that look
+    like what is in front of it: they are not its own, and belong to the hole.
     """
 
     track: int
@@ -75,15 +59,21 @@ class Completed:
     hidden: float
     confidence: float
     by: tuple[int, ...]
+    foreign: Mask
 
 
 @dataclass(frozen=True)
 class Used:
-    """How a thing was completed last: in which frame, from which frame's view, and its fit."""
+    """How a thing was completed last: in which frame, from which view, how well it fitted, and where it lay.
+
+    `place`: 2 x 3, maps the view's frame to that frame; `step`: (2,) its motion, pixels a frame.
+    """
 
     index: int
-    view: int
+    view: View
     fit: float
+    place: NDArray[np.float64]
+    step: NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -106,10 +96,12 @@ def observe(
     tracks: Sequence[Track],
     order: Order,
     wanted: Collection[int],
+    over: Collection[int] = (),
 ) -> DeoccludeState:
     """Remember those `wanted` things of frame `index` that nothing hides; `rgb` is the whole frame.
 
-    Where there is only one thing nothing will hide it, and nothing is done.
+    Where there is only one thing nothing will hide it, and nothing is done. A thing that touches one of
+    `over` is not remembered, whoever is in front: where two things touch, masks hold pixels of both.
     """
     if len(tracks) < 2:
         return state
@@ -117,12 +109,14 @@ def observe(
     for each in tracks:
         if each.id not in wanted or each.missed or order.covering(each.id):
             continue
+        if not order.touching(each.id).isdisjoint(over):
+            continue
         mine = known.get(each.id, ())
         if mine and abs(index - mine[-1].index) < _SPACING:
             continue
-        view = _view(rgb, index, each)
+        view = looks.view_of(rgb, index, each)
         if view is not None:
-            known[each.id] = _thinned((*mine, view))
+            known[each.id] = looks.thinned((*mine, view))
     for number in [k for k, mine in known.items() if index - mine[-1].index > _FORGOTTEN]:
         del known[number]
     return replace(state, views=known)
@@ -149,59 +143,127 @@ def complete(
     used = dict(state.used)
     by_id = {each.id: each for each in tracks}
     for each in tracks:
-        if each.id not in wanted:
-            continue
         hiding = [by_id[k] for k in order.covering(each.id) if k in over and k in by_id]
-        if not hiding:
+        if each.id not in wanted or not hiding:
             continue
-        look = _look(rgb, each, hiding, reach, state.views.get(each.id, ()))
+        look = looks.look_at(rgb, each, hiding, reach, state.views.get(each.id, ()))
         if look is None:
             continue
-        found, fit = _from_views(state, look, each, index)
+        found, fit = _from_views(state, look, each.id, index)
         if found is None and network is not None:
             found = _from_network(rgb, look, network)
-        if found is None:
-            used.pop(each.id, None)
-            continue
-        whole, colours, origin, confidence = found
-        completed = _assemble(each.id, look, whole, colours, origin, confidence, tuple(t.id for t in hiding))
-        if completed is None:
-            continue
-        done.append(completed)
         if fit is not None:
             used[each.id] = fit
-    return tuple(done), replace(state, used=used)
+        if found is not None:
+            done.append(_assemble(each.id, found, tuple(t.id for t in hiding)))
+    # Who is hidden so far that its track was lost goes on for a while.
+    for number, last in state.used.items():
+        hiding = [each for each in tracks if each.id in over]
+        if number in by_id or number not in wanted or not hiding:
+            continue
+        place = _carried(last, state.views.get(number, ()), index)
+        if place is not None:
+            look = looks.look_behind(rgb, views.reach(last.view, place), hiding, reach)
+            found = _from_last(look, last, place, index) if look is not None else None
+            if found is not None:
+                done.append(_assemble(number, found, tuple(t.id for t in hiding)))
+    return tuple(each for each in done if each is not None), replace(state, used=used)
 
 
 def visible(rgb: Image, track: Track) -> Completed | None:
     """A thing that nothing hides, as it is seen; None when its mask is empty."""
-    view = _view(rgb, 0, track, least=1)
+    view = looks.view_of(rgb, 0, track, least=1)
     if view is None:
         return None
-    origin = view.mask * np.uint8(SEEN)
-    return Completed(track.id, view.box, view.mask > 0, view.rgb, _soft(view.mask), origin, 0.0, 1.0, ())
+    origin, none = view.mask * np.uint8(SEEN), np.zeros(view.mask.shape, bool)
+    return Completed(
+        track.id, view.box, view.mask > 0, view.rgb, _soft(view.mask), origin, 0.0, 1.0, (), none
+    )
 
 
-_Found = tuple[Bytes, Image, Bytes, float]
-"""The whole thing's mask, its colours, where they are from, and the confidence, in a look's box."""
+@dataclass(frozen=True)
+class _Found:
+    """The whole thing's mask, its colours and where they are from, in a look's box, and the confidence."""
+
+    look: Look
+    whole: Bytes
+    rgb: Image
+    origin: Bytes
+    confidence: float
+    foreign: Bytes
 
 
 def _from_views(
-    state: DeoccludeState, look: Look, track: Track, index: int
+    state: DeoccludeState, look: Look, number: int, index: int
 ) -> tuple[_Found | None, Used | None]:
-    """Complete from the thing's own other frames; None where none fits."""
-    mine = state.views.get(track.id, ())
-    last = state.used.get(track.id)
-    chosen = views.choose(look, mine, index, last.view if last is not None else None)
-    if chosen is None:
+    """Complete from the thing's own other frames; None where none fits and none did a moment ago."""
+    last = state.used.get(number)
+    known = state.views.get(number, ())
+    chosen = views.choose(look, known, index, last.view.index if last is not None else None)
+    if chosen is not None:
+        view, dx, dy = chosen
+        if cv2.countNonZero(look.visible) >= _SHOWN * cv2.countNonZero(view.mask):
+            laid = views.lay(look, view, (dx, dy))
+            mended, foreign = _mended(look, laid.rgb, laid.mask)
+            fit = views.fit(mended, laid.rgb, laid.mask)
+            if fit >= _FITS:
+                used = _used(last, index, replace(laid, fit=fit), view)
+                return _laid_over(mended, laid.rgb, laid.mask, fit, foreign), used
+    if last is None or (place := _carried(last, known, index)) is None:
         return None, None
-    view, dx, dy = chosen
-    laid = views.lay(look, view, (dx, dy))
-    if laid.fit < _FITS:
-        return None, None
-    whole = look.visible | (laid.mask & look.front)
+    return _from_last(look, last, place, index), None
+
+
+def _from_last(look: Look, last: Used, place: NDArray[np.float64], index: int) -> _Found:
+    """Next to nothing of it shows: it goes on as it went."""
+    rgb, mask = views.placed(look, last.view, place)
+    fit = last.fit * _FADING ** (index - last.index)
+    mended, foreign = _mended(look, rgb, mask)
+    return _laid_over(mended, rgb, mask, fit, foreign)
+
+
+def _mended(look: Look, rgb: Image, mask: Bytes) -> tuple[Look, Bytes]:
+    """The look without those visible pixels that are not the thing's, and these."""
+    foreign = views.foreign(look, rgb, mask)
+    return replace(look, visible=look.visible & (1 - foreign), front=look.front | foreign), foreign
+
+
+def _laid_over(look: Look, rgb: Image, mask: Bytes, confidence: float, foreign: Bytes) -> _Found:
+    whole = look.visible | (mask & look.front)
     origin = np.where(whole > 0, REFERENCE, 0).astype(np.uint8)
-    return (whole, laid.rgb, origin, laid.fit), Used(index, view.index, laid.fit)
+    return _Found(look, whole, rgb, origin, confidence, foreign)
+
+
+def _carried(last: Used, known: Sequence[View], index: int) -> NDArray[np.float64] | None:
+    """Where the last view lies when it goes on as it went, or on its way to where the thing is next seen."""
+    gap = index - last.index
+    later = [view for view in known if view.index > index]
+    if later and gap > 0 and later[0].index - last.index <= _AWAY:
+        start = _middle(last.view, last.place)
+        x0, y0, x1, y1 = later[0].box
+        move = (np.array([(x0 + x1) / 2, (y0 + y1) / 2]) - start) * gap / (later[0].index - last.index)
+    elif 0 <= gap <= _CARRIED:
+        move = gap * last.step
+    else:
+        return None
+    place = last.place.copy()
+    place[:, 2] += move
+    return place
+
+
+def _used(last: Used | None, index: int, laid: views.Laid, view: View) -> Used:
+    """What is to be known of this frame in the next ones; the step is smoothed, since strides are uneven."""
+    step = np.zeros(2)
+    if last is not None and index > last.index:
+        moved = (_middle(view, laid.place) - _middle(last.view, last.place)) / (index - last.index)
+        step = last.step + _EASE * (moved - last.step)
+    return Used(index, view, laid.fit, laid.place, step)
+
+
+def _middle(view: View, place: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Where the middle of a view lies once it is placed."""
+    x0, y0, x1, y1 = view.box
+    return np.asarray(place @ np.array([(x0 + x1) / 2, (y0 + y1) / 2, 1.0]), np.float64)
 
 
 def _from_network(rgb: Image, look: Look, network: Network) -> _Found | None:
@@ -225,66 +287,21 @@ def _from_network(rgb: Image, look: Look, network: Network) -> _Found | None:
     share = cv2.countNonZero(look.visible) / max(1, cv2.countNonZero(whole))
     confidence = sure * float(np.clip(2.5 * share, 0, 1)) / (1 + np.exp(-answer.hidden))
     origin = np.where(whole > 0, INVENTED, 0).astype(np.uint8)
-    return whole, colours, origin, confidence
+    return _Found(look, whole, colours, origin, confidence, np.zeros_like(whole))
 
 
-def square_of(seen: Box, front: Box) -> tuple[int, int, int]:
-    """Left, top and side in whole pixels of the square the network is shown."""
-    left, top, side = frame_square(seen, front)
-    return round(left), round(top), max(8, round(side))
-
-
-def cut_square(picture: NDArray[np.uint8], x: int, y: int, side: int) -> Bytes:
-    """A square of a picture or mask at the network's size; edges repeated in pictures, zeros in masks."""
-    height, width = picture.shape[:2]
-    part = picture[max(0, y) : max(0, y + side), max(0, x) : max(0, x + side)]
-    if part.size == 0:
-        return np.zeros((SIDE, SIDE, *picture.shape[2:]), np.uint8)
-    around = max(0, -y), max(0, y + side - height), max(0, -x), max(0, x + side - width)
-    if any(around):
-        border = cv2.BORDER_REPLICATE if picture.ndim == 3 else cv2.BORDER_CONSTANT
-        part = u8(cv2.copyMakeBorder(part, *around, border, value=0))
-    if picture.ndim == 2:
-        soft = cv2.resize(part * np.uint8(255), (SIDE, SIDE), interpolation=_method(side))
-        return (u8(soft) > 127).astype(np.uint8)
-    return u8(cv2.resize(part, (SIDE, SIDE), interpolation=_method(side)))
-
-
-def put_square(answer: NDArray[Number], x: int, y: int, side: int, shape: tuple[int, ...]) -> NDArray[Number]:
-    """The network's answer back in a box of this shape; zeros where the square does not reach."""
-    large = cv2.resize(np.asarray(answer), (side, side), interpolation=cv2.INTER_LINEAR)
-    out = np.zeros((*shape[:2], *answer.shape[2:]), answer.dtype)
-    top, left = max(0, y), max(0, x)
-    bottom, right = min(shape[0], y + side), min(shape[1], x + side)
-    if top < bottom and left < right:
-        out[top:bottom, left:right] = large[top - y : bottom - y, left - x : right - x]
-    return out
-
-
-def _method(side: int) -> int:
-    return cv2.INTER_AREA if side > SIDE else cv2.INTER_LINEAR
-
-
-def _assemble(
-    number: int,
-    look: Look,
-    whole: Bytes,
-    colours: Image,
-    origin: Bytes,
-    confidence: float,
-    by: tuple[int, ...],
-) -> Completed | None:
+def _assemble(number: int, found: _Found, by: tuple[int, ...]) -> Completed | None:
     """The completed thing, its visible pixels as they are; None where next to nothing of it is hidden."""
+    look, whole = found.look, found.whole
     hidden = whole & (1 - look.visible)
     if cv2.countNonZero(hidden) < _LEAST_HIDDEN:
         return None
-    box = bounds(whole > 0)
+    box = bounds((whole | found.foreign) > 0)
     assert box is not None
     x0, y0, x1, y1 = max(0, box[0] - 2), max(0, box[1] - 2), box[2] + 2, box[3] + 2
     part = np.s_[y0:y1, x0:x1]
     seen = look.visible[part] > 0
-    rgb = np.where(seen[..., None], look.rgb[part], colours[part]).astype(np.uint8)
-    origin = np.where(seen, SEEN, origin[part]).astype(np.uint8)
+    rgb = np.where(seen[..., None], look.rgb[part], found.rgb[part]).astype(np.uint8)
     height, width = seen.shape
     left, top = look.box[0] + x0, look.box[1] + y0
     return Completed(
@@ -293,10 +310,11 @@ def _assemble(
         whole[part] > 0,
         rgb,
         _soft(whole[part]),
-        origin,
+        np.where(seen, SEEN, found.origin[part]).astype(np.uint8),
         cv2.countNonZero(hidden) / max(1, cv2.countNonZero(whole)),
-        confidence,
+        found.confidence,
         by,
+        found.foreign[part] > 0,
     )
 
 
@@ -304,74 +322,3 @@ def _soft(mask: Bytes) -> Bytes:
     """Alpha of a mask, soft at its edge and zero from one pixel beyond it."""
     alpha = u8(cv2.GaussianBlur(mask * np.uint8(255), (3, 3), 0))
     return np.where(cv2.dilate(mask, np.ones((3, 3), np.uint8)) > 0, alpha, 0).astype(np.uint8)
-
-
-def _look(
-    rgb: Image, track: Track, hiding: Sequence[Track], reach: float, known: Sequence[View]
-) -> Look | None:
-    """What is seen of a thing and what hides it, in a box for the whole thing; None: nothing is near."""
-    shape = rgb.shape[0], rgb.shape[1]
-    own = bounds(track.instance.mask)
-    if own is None:
-        return None
-    fx, fy = shape[1] / track.instance.mask.shape[1], shape[0] / track.instance.mask.shape[0]
-    x0, y0, x1, y1 = own[0] * fx, own[1] * fy, own[2] * fx, own[3] * fy
-    # As far around as it was large when it was whole, or as the network looks.
-    far_x = far_y = 0.0
-    for view in known[-1:]:
-        far_x, far_y = view.box[2] - view.box[0] - (x1 - x0), view.box[3] - view.box[1] - (y1 - y0)
-    if not known:
-        far_x = far_y = max(x1 - x0, y1 - y0)
-    margin = 8 + int(0.05 * (y1 - y0))
-    box = (
-        max(0, int(x0 - max(0.0, far_x)) - margin),
-        max(0, int(y0 - max(0.0, far_y)) - margin),
-        min(shape[1], int(x1 + max(0.0, far_x)) + margin),
-        min(shape[0], int(y1 + max(0.0, far_y)) + margin),
-    )
-    front = np.zeros((box[3] - box[1], box[2] - box[0]), np.uint8)
-    for each in hiding:
-        front |= enlarge(each.instance.mask, shape, box)
-    if not front.any():
-        return None
-    mine = enlarge(track.instance.mask, shape, box) & (1 - front)
-    grow = max(1, round(reach * shape[0]))
-    front = u8(cv2.dilate(front, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * grow + 1,) * 2)))
-    if track.missed:
-        # Its mask is a guess: only what shows beside the one in front can be it.
-        mine &= 1 - front
-    front &= 1 - mine
-    return Look(box, rgb[box[1] : box[3], box[0] : box[2]], mine, front)
-
-
-def _view(rgb: Image, index: int, track: Track, least: int = _SMALLEST) -> View | None:
-    """The thing's pixels now; None when it is too small to be worth it."""
-    shape = rgb.shape[0], rgb.shape[1]
-    own = bounds(track.instance.mask)
-    if own is None:
-        return None
-    fx, fy = shape[1] / track.instance.mask.shape[1], shape[0] / track.instance.mask.shape[0]
-    box = (
-        max(0, int(own[0] * fx) - 3),
-        max(0, int(own[1] * fy) - 3),
-        min(shape[1], int(np.ceil(own[2] * fx)) + 3),
-        min(shape[0], int(np.ceil(own[3] * fy)) + 3),
-    )
-    mask = enlarge(track.instance.mask, shape, box)
-    if np.count_nonzero(mask) < least:
-        return None
-    return View(index, box, rgb[box[1] : box[3], box[0] : box[2]].copy(), mask)
-
-
-def _thinned(kept: tuple[View, ...]) -> tuple[View, ...]:
-    """At most as many views as fit the memory for one thing, denser the later they are."""
-    most = int(np.clip(_BYTES // max(1, kept[-1].rgb.nbytes + kept[-1].mask.nbytes), _FEWEST, _MOST))
-    out = list(kept)
-    while len(out) > most:
-        newest = out[-1].index
-        gaps = [
-            (out[k + 1].index - out[k - 1].index) / (newest - out[k].index + 60)
-            for k in range(1, len(out) - 1)
-        ]
-        del out[1 + int(np.argmin(gaps))]
-    return tuple(out)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from configs.schema import Config
 from models.labels import STUFF_NAMES
-from stream import overlay, pipeline, wording
+from stream import deocclude, order, overlay, pipeline, wording
+from stream.completer import open_completer, witness
 from stream.errors import OutputError, UsageError
 from stream.judge import Relation
 from stream.perceive import Networks
@@ -37,7 +38,8 @@ class Explained:
     """One frame with what was found in it; pictures and masks are turned as a viewer sees them.
 
     `stuff`: (name, probability) of the surroundings, most probable first; `at`: seconds into the clip, None
-    for a picture.
+    for a picture. `whole`: by track, the masks (bool H x W) of things that others hide in part, with what is
+    hidden of them.
     """
 
     picture: Image
@@ -48,6 +50,7 @@ class Explained:
     stuff_threshold: float
     preset: str
     at: float | None = None
+    whole: Mapping[int, Mask] = field(default_factory=dict)
 
 
 def explain_image(frame: Frame, networks: Networks, relation: Relation, config: Config) -> Explained:
@@ -128,7 +131,29 @@ def _explained(
         threshold=config.judge.threshold,
         stuff_threshold=config.judge.stuff,
         preset=config.preset,
+        whole={number: np.rot90(mask, turns) for number, mask in _made_whole(frame, tracks, config).items()},
     )
+
+
+def _made_whole(frame: Frame, tracks: Sequence[Track], config: Config) -> dict[int, Mask]:
+    """The things that others hide in part, as the network completes them; mostly there are none."""
+    touching, state = order.step(order.initial(), tracks, frame.height)
+    network = open_completer(config) if touching.pairs else None
+    if network is None:
+        return {}
+    touching, _ = order.step(state, tracks, frame.height, witness(frame.rgb, network))
+    every = [each.id for each in tracks]
+    completed, _ = deocclude.complete(
+        deocclude.initial(), frame.rgb, 0, tracks, touching, wanted=every, over=every, network=network
+    )
+    found = {}
+    for each in completed:
+        if each.confidence < deocclude.ENOUGH:
+            continue
+        x0, y0, x1, y1 = each.box
+        found[each.track] = np.zeros((frame.height, frame.width), bool)
+        found[each.track][y0:y1, x0:x1] = each.amodal
+    return found
 
 
 def table(explained: Explained) -> list[str]:
@@ -208,6 +233,9 @@ def picture(explained: Explained) -> Image:
     how = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
     large = np.asarray(cv2.resize(explained.picture, size, interpolation=how), np.uint8)
     shown = overlay.draw_things(large, explained.tracks, explained.verdicts)
+    actions = {each.track: each.action for each in explained.verdicts}
+    for number, mask in explained.whole.items():
+        overlay.dashes(shown, mask, overlay.COLOURS[actions[number]])
     legend = _legend(explained, shown.shape[0])
     tall = max(shown.shape[0], legend.shape[0])
     sheet = np.full((tall, shown.shape[1] + legend.shape[1], 3), overlay.PAPER, np.uint8)
@@ -237,6 +265,9 @@ def _legend(explained: Explained, height: int) -> Image:
         y += 18
         cv2.rectangle(panel, (18, y - 10), (30, y + 2), overlay.COLOURS[action], -1)
         overlay.text(panel, said, (40, y), overlay.FAINT, 0.45)
+    if explained.whole:
+        y += 18
+        overlay.text(panel, "dashes: with what is hidden of it", (40, y), overlay.FAINT, 0.45)
     if any(not math.isnan(verdict.relation) for verdict in explained.verdicts):
         said = (
             f"bar: how well it fits what is around; under {explained.threshold:.2f} (the line) it is foreign"

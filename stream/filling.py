@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from configs.schema import Config
-from stream import fill, hindsight, hole, judge, plate
+from stream import fill, hindsight, hole, judge, kept, plate
 from stream.analysis import AnalysisState, Seen
 from stream.clock import Clock
+from stream.deocclude import Completed
 from stream.elsewhere import Elsewhere
 from stream.types import Filled, Frame, Track, Verdict
 
@@ -31,12 +32,14 @@ class FillingState:
     verdicts: Mapping[int, Verdict]
     latest: Mapping[int, Track]
     elsewhere: Mapping[str, object]
+    kept: Mapping[int, kept.KeptState] = field(default_factory=dict)
 
 
 class Filling:
     """`Seen` in, `Filled` out as soon as enough of what follows is known.
 
-    `state`: where an earlier run ended.
+    `state`: where an earlier run ended. `completer` opens the network for what is hidden of who stays; it is
+    called only when somebody is.
     """
 
     def __init__(
@@ -47,12 +50,15 @@ class Filling:
         again: Iterator[Frame] | None = None,
         elsewhere: Elsewhere | None = None,
         state: FillingState | None = None,
+        completer: kept.Opener = lambda: None,
     ) -> None:
         self._config, self._inpaint, self._clock, self._again = config, inpaint, clock, again
         # Outlives the shots: a place seen minutes ago, or before other shots, is found again.
         self._elsewhere = elsewhere or Elsewhere(config.plate.archive_mb << 20)
         self._waiting: deque[Seen] = deque()
+        self._completer = completer
         self._plate: dict[int, plate.Plate] = {}
+        self._kept: dict[int, kept.KeptState] = {}
         self._verdicts: dict[int, Verdict] = {}
         self._latest: dict[int, Track] = {}
         self._frames = self._analysed = 0
@@ -60,11 +66,28 @@ class Filling:
         if state is not None:
             self._waiting.extend(state.waiting)
             self._plate.update(state.plates)
+            self._kept.update(state.kept)
             self._verdicts.update(state.verdicts)
             self._latest.update(state.latest)
             self._frames, self._analysed = state.frames, state.analysed
             self._analysis = state.analysis
             self._elsewhere.restore(state.elsewhere)
+
+    def configure(self, config: Config) -> None:
+        """Go on with other settings from the next frame on, with all that is remembered."""
+        self._config = config
+        for shot, known in self._plate.items():
+            self._plate[shot] = replace(known, config=config.plate, look_ahead=self._wait)
+
+    def forget(self) -> None:
+        """Begin to remember afresh: nothing that was seen so far is background any more."""
+        self._plate.clear()
+        self._elsewhere = Elsewhere(self._config.plate.archive_mb << 20)
+
+    def skip(self) -> list[int]:
+        """Give up the frames that have become ripe, as after a shorter look-ahead; return their indices."""
+        ripe = sum(self._ripe(each, self._waiting[-1]) for each in self._waiting)
+        return [self._waiting.popleft().index for _ in range(ripe)]
 
     @property
     def state(self) -> FillingState:
@@ -79,6 +102,7 @@ class Filling:
             verdicts=self._verdicts,
             latest=self._latest,
             elsewhere=self._elsewhere.state,
+            kept=self._kept,
         )
 
     @property
@@ -120,17 +144,24 @@ class Filling:
         return done
 
     def _remember(self, seen: Seen) -> None:
-        if seen.shot not in self._plate:
-            budget = self._config.memory_mb // 2 << 20
-            self._plate[seen.shot] = plate.initial(self._config.plate, self._wait, budget)
+        known = self._known(seen.shot)
         assert seen.frame is not None
         self._verdicts.update((verdict.track, verdict) for verdict in seen.verdicts)
         # Without their masks: these are kept for as long as the run lasts.
         self._latest.update((each.id, _maskless(each)) for each in seen.tracks)
-        self._plate[seen.shot] = plate.observe(
-            self._plate[seen.shot], seen.frame, seen.motion, seen.things, seen.mask
-        )
+        self._plate[seen.shot] = plate.observe(known, seen.frame, seen.motion, seen.things, seen.mask)
         self._elsewhere.observe(self._plate[seen.shot].memories[-1], seen.shot)
+        if seen.mask is None:
+            before = self._kept.get(seen.shot, kept.initial())
+            self._kept[seen.shot] = kept.remember(
+                before, seen.frame, seen.tracks, self._verdicts, self._completer
+            )
+
+    def _known(self, shot: int) -> plate.Plate:
+        if shot not in self._plate:
+            budget = self._config.memory_mb // 2 << 20
+            self._plate[shot] = plate.initial(self._config.plate, self._wait, budget)
+        return self._plate[shot]
 
     def _ripe(self, oldest: Seen, newest: Seen) -> bool:
         return oldest.shot != newest.shot or newest.time - oldest.time >= self._wait
@@ -141,9 +172,10 @@ class Filling:
         assert frame.index == seen.index
         for old in [shot for shot in self._plate if shot < seen.shot]:
             del self._plate[old]
+            self._kept.pop(old, None)
         tracks = self._with_hindsight(seen, frame)
         verdicts = tuple(self._verdicts[each.id] for each in tracks if each.id in self._verdicts)
-        known = self._plate[seen.shot]
+        known = self._known(seen.shot)
         with self._clock.time("hole"):
             if seen.mask is not None:
                 wanted = hole.from_mask(seen.mask)
@@ -151,7 +183,18 @@ class Filling:
                 wanted = hole.make_hole(frame, tracks, verdicts, seen.motion, self._config.hole)
         if wanted.box is None:
             return Filled(frame, np.zeros((0, 0), np.uint8), None, verdicts, tracks, frame)
+        done: tuple[Completed, ...] = ()
         with self._clock.time("fill"):
+            if seen.mask is None:
+                done, self._kept[seen.shot] = kept.complete(
+                    self._kept[seen.shot],
+                    frame,
+                    tracks,
+                    self._verdicts,
+                    self._config.hole.dilate + self._config.hole.soft,
+                    self._completer,
+                )
+                wanted = kept.widened(wanted, done)
             forbidden = judge.forbidden(tuple(self._latest.values()), tuple(self._verdicts.values()))
             filled, self._plate[seen.shot] = fill.fill(
                 frame,
@@ -164,6 +207,7 @@ class Filling:
                 self._elsewhere,
                 seen.shot,
             )
+        filled = kept.put_back(filled, done, wanted)
         return replace(filled, verdicts=verdicts, tracks=tracks, before=frame)
 
     def _with_hindsight(self, seen: Seen, frame: Frame) -> tuple[Track, ...]:

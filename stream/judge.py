@@ -119,11 +119,13 @@ def step(
     frame: Frame,
     *,
     still: bool = False,
+    asked: Mapping[int, Action] | None = None,
 ) -> tuple[tuple[Verdict, ...], JudgeState]:
     """Decide on every track of this frame.
 
     `stuff`: float32 (91,), latest probabilities of the surroundings, or empty when nobody looked. `still`:
-    the frame is a single picture, so nothing is known of motion. Raises `UsageError` for an unknown class.
+    the frame is a single picture, so nothing is known of motion. `asked`: the user's word for single tracks,
+    by id. Raises `UsageError` for an unknown class.
     """
     rules = parse_rules(config.remove, config.keep)
     time = float(frame.time)
@@ -164,7 +166,7 @@ def step(
             memories[each.id] = _decided_slowly(memory, view, pause, config, each)
     links = groups.link(state.links, tracks, pause, at_once=at_once)
     bound = bind(state.bound, rules, tracks, frame)
-    verdicts = _verdicts(tracks, memories, links, rules, bound)
+    verdicts = _verdicts(tracks, memories, links, rules, bound, asked or {})
     return verdicts, JudgeState(memories, links, companies, surroundings, time, bound)
 
 
@@ -250,13 +252,14 @@ def _verdicts(
     links: Mapping[int, Link],
     rules: Sequence[Rule],
     bound: Mapping[int, int],
+    words: Mapping[int, Action],
 ) -> tuple[Verdict, ...]:
     decided: dict[int, tuple[Action, str]] = {}
     fixed: set[int] = set()
     for each in tracks:
         memory = memories[each.id]
         reason = memory.reasons.get(memory.action, "has only just been seen")
-        asked = wish(each, rules, bound)
+        asked = wish(each, rules, bound, words)
         if asked is not None:
             fixed.add(each.id)
         decided[each.id] = asked or (memory.action, reason)

@@ -116,9 +116,19 @@ def read_contents(folder: Path) -> Contents:
 
 
 def write_contents(folder: Path, contents: Contents) -> None:
-    """Write `layers.json`."""
+    """Write `layers.json`, one line for each frame of each layer."""
     told = contents.model_dump(mode="json")
-    (folder / NAME).write_text(json.dumps(told, ensure_ascii=False, indent=1), encoding="utf-8")
+    layers = []
+    for each in told.pop("layers"):
+        places = ",\n   ".join(map(_json, each.pop("places")))
+        layers.append(f'{_json(each)[:-1]}, "places": [\n   {places}]}}')
+    head = ",\n ".join(f"{_json(key)}: {_json(value)}" for key, value in told.items())
+    text = ",\n  ".join(layers)
+    (folder / NAME).write_text(f'{{\n {head},\n "layers": [\n  {text}]\n}}\n', encoding="utf-8")
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False)
 
 
 class Spool:

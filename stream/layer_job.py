@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
@@ -15,7 +16,9 @@ import numpy as np
 
 from configs.schema import Config
 from stream import deocclude, judge, order, pipeline
+from stream.arrays import Bytes
 from stream.boxes import Box
+from stream.completer import open_completer, witness
 from stream.errors import InputError, InterruptedRunError, OutputError, UsageError
 from stream.hole import bounds, enlarge
 from stream.job import Progress
@@ -46,7 +49,8 @@ from stream.rooms import open_rooms
 from stream.sink import open_sink
 from stream.source import open_source
 from stream.source_info import SourceInfo
-from stream.types import Filled, Frame, Mask, Track, Verdict
+from stream.squares import Answer, Network
+from stream.types import Filled, Frame, Image, Mask, Track, Verdict
 
 _GIVE_BACK = 50
 _OPEN_SPOOLS = 64
@@ -107,7 +111,7 @@ def take_layers(
         spooled.mkdir()
         ready = open_rooms(stack, source, _tight(config) if info.kind == "image" else config, masks, [])
 
-        hidden = _Hidden(config.hole.dilate)
+        hidden = _Hidden(config)
 
         def everything_goes(seen: pipeline.Seen) -> pipeline.Seen:
             if seen.mask is not None:
@@ -194,8 +198,10 @@ class _Hidden:
     `observe` is called by the one thread, `complete` by the other; what they share is replaced as a whole.
     """
 
-    def __init__(self, reach: float) -> None:
-        self._reach = reach
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._network: Network | None = None
+        self._asked = threading.Lock()
         self._orders: dict[int, tuple[int, order.Order]] = {}
         self._order = order.initial()
         self._seen: dict[int, deocclude.DeoccludeState] = {}
@@ -207,11 +213,17 @@ class _Hidden:
         if seen.shot not in self._seen:
             self._order = order.initial()
             self._seen[seen.shot] = deocclude.initial()
-        found, self._order = order.step(self._order, seen.tracks, seen.frame.height)
+        rgb = seen.frame.rgb
+
+        def judge_pair(back: Track, front: Track) -> float:
+            return witness(rgb, self._ask)(back, front)
+
+        look = judge_pair if self._may_ask else None
+        found, self._order = order.step(self._order, seen.tracks, seen.frame.height, look)
         self._orders[seen.index] = seen.shot, found
         every = [each.id for each in seen.tracks]
         self._seen[seen.shot] = deocclude.observe(
-            self._seen[seen.shot], seen.frame.rgb, seen.index, seen.tracks, found, every
+            self._seen[seen.shot], rgb, seen.index, seen.tracks, found, every
         )
 
     def complete(self, filled: Filled) -> tuple[tuple[int, ...], tuple[deocclude.Completed, ...]]:
@@ -230,10 +242,23 @@ class _Hidden:
             found,
             wanted=every,
             over=every,
-            reach=self._reach,
+            network=self._ask if self._may_ask else None,
+            reach=self._config.hole.dilate,
         )
         self._used = state.used
         return found.ids, done
+
+    @property
+    def _may_ask(self) -> bool:
+        return self._config.fill.inpaint and self._config.engine.name != "none"
+
+    def _ask(self, picture: Image, visible: Bytes, front: Bytes) -> Answer:
+        """What the network says; opened when it is first asked, and asked by one thread at a time."""
+        with self._asked:
+            if self._network is None:
+                self._network = open_completer(self._config)
+            assert self._network is not None
+            return self._network(picture, visible, front)
 
 
 def _taken(filled: Filled, hidden: _Hidden) -> list[Layer]:

@@ -22,6 +22,8 @@ from stream.types import Image, Mask
 
 _NOISE = 3.0
 """Levels by which a pixel beside a thing may differ from the background and still be it."""
+_PATTERN = 40.0
+"""Levels between the darkest and the brightest of what makes a background's pattern."""
 _BAND = 0.008
 """Half the width of the uncertain band along an outline, in heights of the frame."""
 
@@ -138,6 +140,7 @@ def _layer(
 ) -> Layer:
     x0, y0, x1, y1 = box
     seen = thing.mask[y0:y1, x0:x1] & mine
+    seen = seen & ~_seen_through(goal, behind, seen, band)
     core, colour = _own_colours(goal, seen, band)
     difference = goal - behind
     alpha = _likely(difference, colour - behind)
@@ -149,7 +152,7 @@ def _layer(
         np.where(difference > 0, difference / (255.5 - behind), -difference / (behind + 0.5)), axis=2
     )
     changed = np.abs(difference).max(axis=2) > _NOISE
-    changed = (changed & near) | _solid(changed, band)
+    changed = (changed & near) | _solid(_replaced(goal, behind), band)
     alpha = np.where(changed | core, np.maximum(alpha, least), np.where(seen, alpha, 0.0))
     alpha = np.clip(np.ceil(alpha * 255), 0, 255)
     alpha[~mine] = 0
@@ -159,6 +162,10 @@ def _layer(
     if thing.amodal is not None and thing.hidden is not None:
         hidden = thing.amodal[y0:y1, x0:x1] & ~mine
         soft = cv2.GaussianBlur((thing.amodal[y0:y1, x0:x1]).astype(np.float32), (0, 0), max(0.5, band / 3))
+        # between what is seen and what is hidden there is no outline
+        joint = thing.amodal[y0:y1, x0:x1] & mine & _within(hidden, 2 * band)
+        alpha[joint] = 255
+        colours = np.where(joint[:, :, None], goal, colours)
         alpha = np.where(mine, alpha, np.where(hidden, np.rint(255 * np.clip(2 * soft - 0.5, 0, 1)), 0))
         colours = np.where(hidden[:, :, None], thing.hidden[y0:y1, x0:x1], colours)
         shape[hidden] = 128
@@ -193,6 +200,27 @@ def _likely(difference: NDArray[np.float32], away: NDArray[np.float32]) -> NDArr
     """The alpha that explains a pixel best with the thing's colour: least squares over the channels."""
     found = (difference * away).sum(axis=2) / np.maximum((away * away).sum(axis=2), 25.0)
     return np.asarray(np.clip(found, 0.0, 1.0), np.float32)
+
+
+def _replaced(goal: NDArray[np.float32], behind: NDArray[np.float32]) -> Mask:
+    """Where a pixel is none of those around it in the background: what is a pixel off is no thing's."""
+    around = np.ones((3, 3), np.uint8)
+    low, high = cv2.erode(behind, around) - 2 * _NOISE, cv2.dilate(behind, around) + 2 * _NOISE
+    return np.asarray(((goal < low) | (goal > high)).any(axis=2))
+
+
+def _seen_through(goal: NDArray[np.float32], behind: NDArray[np.float32], seen: Mask, band: int) -> Mask:
+    """What a mask took for its thing though the background's own pattern is there, from its outline inwards.
+
+    Where the background is even, a thing of its colour cannot be told from it, and the mask is believed.
+    """
+    wide = np.ones((2 * band + 3, 2 * band + 3), np.uint8)
+    pattern = (cv2.dilate(behind, wide) - cv2.erode(behind, wide)).max(axis=2) > _PATTERN
+    same = (pattern & ~_replaced(goal, behind)).astype(np.uint8)
+    same = cv2.morphologyEx(same, cv2.MORPH_OPEN, np.ones((band + 2, band + 2), np.uint8))
+    _, pieces = cv2.connectedComponents((same > 0).astype(np.uint8) | (~seen).astype(np.uint8))
+    outside = np.unique(pieces[~seen])
+    return np.asarray((same > 0) & seen & np.isin(pieces, outside))
 
 
 def _solid(changed: Mask, band: int) -> Mask:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from configs.schema import Config
+from models.framing import SIDE
 from stream.errors import UsageError
 
 if TYPE_CHECKING:
@@ -118,6 +119,11 @@ def inpainter_spec(config: Config) -> NetworkSpec:
     return _spec(config, "inpainter", config.models.inpainter, INPAINT_SIDE, INPAINT_SIDE, (3, 1, 3, 1))
 
 
+def deocclusion_spec(config: Config) -> NetworkSpec:
+    """The de-occlusion network: picture, what is seen of a thing, and what may hide the rest."""
+    return _spec(config, "deocclusion", config.models.deocclusion, SIDE, SIDE, (3, 1, 1))
+
+
 def networks_to_build(config: Config, width: int, height: int, rotation: int = 0) -> tuple[NetworkSpec, ...]:
     """The networks that perception needs for coded frames of this size, for `open` one by one."""
     if rotation % 180:
@@ -128,7 +134,7 @@ def networks_to_build(config: Config, width: int, height: int, rotation: int = 0
 def every_network(config: Config, sizes: Iterable[tuple[int, int]]) -> tuple[NetworkSpec, ...]:
     """Every network that a run with frames of these (width, height) can need, each once."""
     perception = [spec for width, height in sizes for spec in networks_to_build(config, width, height)]
-    return tuple(dict.fromkeys((*perception, inpainter_spec(config))))
+    return tuple(dict.fromkeys((*perception, inpainter_spec(config), deocclusion_spec(config))))
 
 
 def input_size(height: int, width: int, size: int) -> tuple[int, int]:

@@ -62,9 +62,11 @@ class Order:
         """The things that touch this one and are in front of it."""
         return tuple(p.front for p in self.pairs if p.back == thing)
 
-    def touching(self, thing: int) -> tuple[int, ...]:
+    def touching(self, thing: int) -> frozenset[int]:
         """The things that touch this one."""
-        return tuple(p.front if p.back == thing else p.back for p in self.pairs if thing in (p.front, p.back))
+        return frozenset(
+            {each for p in self.pairs if thing in (p.front, p.back) for each in (p.front, p.back)} - {thing}
+        )
 
 
 @dataclass(frozen=True)
@@ -304,8 +306,8 @@ def _bulge(mine: NDArray[np.uint8], its: NDArray[np.uint8]) -> float:
     """How much the common border bends towards the other, -0.5..0.5: this one has less around it then."""
     kernel = np.ones((5, 5), np.uint8)
     border = u8(cv2.dilate(mine, kernel)) & u8(cv2.dilate(its, kernel))
-    sigma = max(2.0, 0.06 * np.sqrt(mine.size))
-    around = [cv2.GaussianBlur(each.astype(np.float32), (0, 0), sigma) for each in (mine, its)]
+    reach = max(3, round(0.09 * np.sqrt(mine.size)))
+    around = [cv2.blur(each.astype(np.float32), (2 * reach + 1,) * 2) for each in (mine, its)]
     place = border > 0
     if not place.any():
         return 0.0

@@ -47,6 +47,20 @@ def outline(
     cv2.drawContours(picture, contours, -1, colour, thickness, cv2.LINE_AA)
 
 
+def dashes(picture: Image, mask: Mask, colour: Colour) -> None:
+    """Draw a thing's outline into `picture`, in place, dashed; `mask` may have another resolution."""
+    height, width = picture.shape[:2]
+    whole = np.asarray(cv2.resize(mask.view(np.uint8) * np.uint8(255), (width, height)), np.uint8)
+    thickness = max(2, round(max(height, width) / 500))
+    contours, _ = cv2.findContours((whole > 127).view(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    step = 5 * thickness
+    for contour in contours:
+        for start in range(0, len(contour), 2 * step):
+            dash = [contour[start : start + step]]
+            cv2.polylines(picture, dash, False, INK, thickness + 2, cv2.LINE_AA)
+            cv2.polylines(picture, dash, False, colour, thickness, cv2.LINE_AA)
+
+
 def text(picture: Image, words: str, at: tuple[int, int], colour: Colour = INK, size: float = 0.5) -> int:
     """Write `words` in place with the baseline's left end `at` (x, y); returns their width in pixels."""
     weight = 2 if size > 0.7 else 1
@@ -170,3 +184,15 @@ def contact_sheet(
         cells.append(np.full_like(cells[0], PAPER))
     rows = [np.hstack(cells[start : start + columns]) for start in range(0, len(cells), columns)]
     return np.vstack(rows)
+
+
+def away_picture(picture: Image, seconds: float) -> Image:
+    """A darkened copy of the last picture of a source that has been away for so many `seconds`, marked so."""
+    out = np.asarray(picture * 0.55, np.uint8)
+    words = f"no picture for {seconds:.0f} s: waiting for the source"
+    size = max(0.4, picture.shape[1] / 1600)
+    wide, high = badge_size(words, size)
+    badge(
+        out, words, ((picture.shape[1] - wide) // 2, (picture.shape[0] - high) // 2), COLOURS["remove"], size
+    )
+    return out

@@ -31,6 +31,7 @@ from stream.networks import (
     stuff_spec,
 )
 from stream.rules import check_class, parse_rules
+from stream.shrink import shrink
 from stream.types import Frame, Image, Instance, Mask, Perception
 
 __all__ = [
@@ -129,7 +130,7 @@ def perceive(
     if not look_at_things:
         return Perception(frame.index, classes, (), stuff)
     rows, columns = shape if not frame.rotation % 180 else shape[::-1]
-    shown = _upright(frame.rgb, frame.rotation, (rows, columns))
+    shown = _upright(frame, (rows, columns))
     height, width = (frame.width, frame.height) if frame.rotation % 180 else (frame.height, frame.width)
     engine = networks.engine(segmentator_spec(config, height, width))
     logits, centre, offset = (np.asarray(each, np.float32)[0] for each in engine(_as_input(shown)))
@@ -197,21 +198,21 @@ def from_labels(
 
 def _look_at_stuff(networks: Networks, frame: Frame, config: Config) -> NDArray[np.float32]:
     """Probability of each COCO-Stuff class, float32 (91,)."""
-    shown = _upright(frame.rgb, frame.rotation, (STUFF_SIDE, STUFF_SIDE))
+    shown = _upright(frame, (STUFF_SIDE, STUFF_SIDE))
     logits = np.asarray(networks.engine(stuff_spec(config))(_as_input(shown)), np.float32).reshape(-1)
     if len(logits) != len(STUFF_NAMES):
         raise ValueError(f"the stuff classifier gave {len(logits)} numbers, not {len(STUFF_NAMES)}")
     return (1 / (1 + np.exp(-logits))).astype(np.float32)
 
 
-def _upright(rgb: Image, rotation: int, size: tuple[int, int]) -> Image:
+def _upright(frame: Frame, size: tuple[int, int]) -> Image:
     """The picture as it is shown, resized to (rows, columns)."""
-    turned = size[::-1] if rotation % 180 else size
-    smaller = turned[0] * turned[1] < rgb.shape[0] * rgb.shape[1]
-    small = cv2.resize(
-        rgb, (turned[1], turned[0]), interpolation=cv2.INTER_AREA if smaller else cv2.INTER_LINEAR
-    )
-    return np.ascontiguousarray(np.rot90(small, -rotation // 90)).astype(np.uint8)
+    rows, columns = size[::-1] if frame.rotation % 180 else size
+    if rows * columns < frame.height * frame.width:
+        small = shrink(frame, (columns, rows))
+    else:
+        small = np.asarray(cv2.resize(frame.rgb, (columns, rows), interpolation=cv2.INTER_LINEAR), np.uint8)
+    return np.ascontiguousarray(np.rot90(small, -frame.rotation // 90))
 
 
 def _turned_back(mask: Mask, rotation: int) -> Mask:

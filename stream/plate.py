@@ -20,6 +20,7 @@ from stream import motion as camera
 from stream.arrays import u8
 from stream.geometry import Homography
 from stream.parallax import Parallax, ParallaxState
+from stream.shrink import shrink
 from stream.types import Frame, Image, Mask, Motion
 
 if TYPE_CHECKING:
@@ -168,9 +169,9 @@ def observe(plate: Plate, frame: Frame, motion: Motion, labels: Labels, mask: Ma
         lost = not motion.static and motion.confidence == 0.0 and np.array_equal(far, np.eye(3))
         view = View(motion, chain, last.pose + (not motion.static), leg=last.leg + lost, seconds=seconds)
     size = (max(1, frame.width // 8), max(1, frame.height // 8))
-    small = cv2.resize(frame.rgb, size, interpolation=cv2.INTER_AREA)
+    small = shrink(frame, size)
     masked = None if mask is None else shrunk(mask, labels.shape)
-    half = cv2.resize(frame.rgb, vote_size(frame.width, frame.height), interpolation=cv2.INTER_AREA)
+    half = shrink(frame, vote_size(frame.width, frame.height))
     grey = cv2.cvtColor(half, cv2.COLOR_RGB2GRAY)
     things = shrunk(labels > 0, grey.shape)
     if masked is not None:

@@ -117,6 +117,7 @@ class Tally:
         self._share = 0.0
         self._got = np.zeros(4, np.int64)
         self._tracks: dict[int, TrackReport] = {}
+        self._unsure: dict[int, int] = {}
 
     @property
     def state(self) -> dict[str, object]:
@@ -144,6 +145,8 @@ class Tally:
         got[0] = 0
         self._got += got
         self._share += float(got.sum()) / (frame.width * frame.height)
+        for number in filled.unsure:
+            self._unsure[number] = self._unsure.get(number, 0) + 1
         verdicts = {each.track: each for each in filled.verdicts}
         for track in filled.tracks:
             if track.id in verdicts:
@@ -172,7 +175,19 @@ class Tally:
                 names[number] = before.id
                 first, frames = before.first_seconds, before.frames + track.frames
                 self._tracks[before.id] = replace(track, id=before.id, first_seconds=first, frames=frames)
+        for number, count in later._unsure.items():
+            if number in names:
+                self._unsure[names[number]] = self._unsure.get(names[number], 0) + count
         return names
+
+    def _not_completed(self) -> list[str]:
+        """What the report says of things that stay and could not be completed."""
+        return [
+            f"the {self._tracks[number].label} of track {number} stays, but what was hidden of it could not "
+            f"be completed in {count} frames: there is background"
+            for number, count in sorted(self._unsure.items())
+            if number in self._tracks
+        ]
 
     def _add_track(self, track: Track, verdict: Verdict, time: float) -> None:
         before = self._tracks.get(track.id)
@@ -228,7 +243,7 @@ class Tally:
             ),
             tracks=tuple(self._tracks[key] for key in sorted(self._tracks)),
             streams_copied=tuple(streams_copied),
-            warnings=tuple(dict.fromkeys(warnings)),
+            warnings=tuple(dict.fromkeys((*warnings, *self._not_completed()))),
             partial=partial,
             references=tuple(
                 ReferenceReport(each.file, each.used, _round(each.pixels / total), each.reason)

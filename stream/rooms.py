@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from configs.schema import Config
 from stream import judge, perceive, pipeline
+from stream.completer import open_completer
 from stream.elsewhere import Elsewhere
 from stream.filling import FillingState
 from stream.inpaint import open_inpaint
@@ -63,7 +65,13 @@ class Rooms:
             state=None if state is None else state.analysis,
         )
         filling = pipeline.Filling(
-            self.config, open_inpaint(self.config), self.clock, self.again, self.elsewhere, state
+            self.config,
+            open_inpaint(self.config),
+            self.clock,
+            self.again,
+            self.elsewhere,
+            state,
+            cache(lambda: open_completer(self.config)),
         )
 
         def analyse(frame: Frame) -> pipeline.Seen:

@@ -150,8 +150,16 @@ def coded_point(point: tuple[float, float], frame: Frame) -> tuple[float, float]
     return x, y
 
 
-def wish(each: Track, rules: Sequence[Rule], bound: Mapping[int, int]) -> tuple[Action, str] | None:
-    """What the user asked for this track, with the reason; None when no rule speaks of it."""
+def wish(
+    each: Track, rules: Sequence[Rule], bound: Mapping[int, int], words: Mapping[int, Action]
+) -> tuple[Action, str] | None:
+    """What the user asked for this track, with the reason; None when no rule speaks of it.
+
+    `words`: what was said of single tracks, by id.
+    """
+    word = words.get(each.id)
+    if word is not None:
+        return word, f"{'goes' if word == 'remove' else 'stays'}: you asked to {word} this one"
     pointed = [rule for index, rule in enumerate(rules) if bound.get(index) == each.id]
     general = [rule for rule in rules if rule.point is None and rule.label == each.label]
     for those, what in ((pointed, "this one"), (general, f"every {each.label}")):

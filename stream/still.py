@@ -144,45 +144,58 @@ def _look_up(
     place = ys * frame.width + xs
 
     def ask(memories: list[Memory], which: NDArray[np.intp]) -> tuple[Image, NDArray[np.bool_], Float]:
-        """What memories show at some of the pixels (K, n, 3), whether it is background, and their weight."""
+        """What memories show at some pixels (K, n, 3), whether it is background (K, n), and how near."""
         at = place[which]
+        rows, columns = ys[which], xs[which]
         rgb = np.empty((len(memories), len(at), 3), np.uint8)
         clear = np.empty((len(memories), len(at)), bool)
         for k, memory in enumerate(memories):
             cover = blocked(plate, memory, still.forbidden)
-            if cover.shape == frame.rgb.shape[:2]:
-                clear[k] = cover.ravel().take(at) == 0
-            else:
-                rows = ys[which] * cover.shape[0] // frame.height
-                clear[k] = cover[rows, xs[which] * cover.shape[1] // frame.width] == 0
-            gain = UNLIT if steady else _gain(still, plate, memory, light)
-            rgb[k] = _lit(memory.rgb.reshape(-1, 3).take(at, 0), gain)
+            height, width = cover.shape
+            there = at
+            if (height, width) != frame.rgb.shape[:2]:
+                there = rows * height // frame.height * width + columns * width // frame.width
+            np.equal(cover.ravel().take(there), 0, out=clear[k])
+            memory.rgb.reshape(-1, 3).take(at, 0, out=rgb[k], mode="clip")
+        if not steady:
+            rgb = _all_lit(rgb, [_gain(still, plate, m, light) for m in memories])
         apart = np.array([steps(m.seconds, current.seconds) for m in memories])
-        nearness = (0.05 + np.exp(-apart / 8.0)).astype(np.float32)[:, None]
-        # Only the nearest sightings of a pixel count.
-        return rgb, clear, nearness * (clear & (np.cumsum(clear, 0, np.uint8) <= _SIGHTINGS))
+        return rgb, clear, (0.05 + np.exp(-apart / 8.0)).astype(np.float32)[:, None]
 
     best = frame.rgb[ys, xs]
     known = np.zeros(len(ys), np.uint8)
     which = np.arange(len(ys))
-    for memories in (same[:_NEAREST], same):
-        rgb, clear, weight = ask(memories, which)
+    rgb, clear, nearness = ask(same[:_NEAREST], which)
+    while True:
         count = clear.sum(0)
-        done = np.flatnonzero((count >= _ENOUGH) | ((count > 0) & (len(memories) == len(same))))
+        last = len(clear) == len(same)
+        done = np.flatnonzero((count >= _ENOUGH) | ((count > 0) & last))
         if len(done):
             chosen = which[done]
+            # Only the nearest sightings of a pixel count.
+            seen = clear[:, done]
+            weight = nearness * (seen & (np.cumsum(seen, 0, np.uint8) <= _SIGHTINGS))
             there = None if usual is None else (usual[0][chosen], usual[1][chosen])
             if scene is None or scene.calm:
-                best[chosen] = _agreed(rgb[:, done], weight[:, done], there, still.noisy)
+                best[chosen] = _agreed(rgb[:, done], weight, there, still.noisy)
             else:
                 # Where things come and go all the time, what was seen last is most likely there still.
-                last = (weight[:, done] > 0).argmax(0)
-                best[chosen] = np.take_along_axis(rgb[:, done], last[None, :, None], 0)[0]
+                newest = (weight > 0).argmax(0)
+                best[chosen] = np.take_along_axis(rgb[:, done], newest[None, :, None], 0)[0]
             known[chosen] = 1
-        which = which[count < _ENOUGH]
-        if not len(which) or len(memories) == len(same):
-            break
-    return best, known
+        rest = np.flatnonzero(count < _ENOUGH)
+        if last or not len(rest):
+            return best, known
+        which = which[rest]
+        more = ask(same[_NEAREST:], which)
+        rgb, clear = np.concatenate([rgb[:, rest], more[0]]), np.concatenate([clear[:, rest], more[1]])
+        nearness = np.concatenate([nearness, more[2]])
+
+
+def _all_lit(rgb: Image, gains: list[Gain]) -> Image:
+    """Pixels of K memories (K, n, 3) each in the light that its gain brings it to."""
+    out: Image = np.clip(rgb * np.array(gains, np.float32)[:, None] + 0.5, 0, 255).astype(np.uint8)
+    return out
 
 
 def _agreed(rgb: Image, weight: Float, usual: tuple[Bytes, Bytes] | None, noisy: bool) -> Image:

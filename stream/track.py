@@ -19,6 +19,7 @@ from configs.schema import Track as TrackConfig
 from stream import association, geometry, life, pieces, regions
 from stream.association import Shapes
 from stream.life import Life, Scene
+from stream.shrink import shrink
 from stream.types import Frame, Instance, Motion, Perception, Track
 
 _RECENT_SECONDS = 0.4
@@ -424,5 +425,6 @@ def _grey(frame: Frame, working: tuple[int, int]) -> NDArray[np.uint8]:
     how = cv2.INTER_AREA if frame.height >= 2 * working[0] else cv2.INTER_LINEAR
     if frame.format.startswith(("yuv", "nv", "gray")) and plane.ndim == 2 and plane.dtype == np.uint8:
         return np.asarray(cv2.resize(plane.view(np.uint8), size, interpolation=how), np.uint8)
-    small = cv2.resize(frame.rgb, size, interpolation=how)
+    large = frame.height >= 2 * working[0] and frame.width >= 2 * working[1]
+    small = shrink(frame, size) if large else cv2.resize(frame.rgb, size, interpolation=how)
     return np.asarray(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), np.uint8)

@@ -69,6 +69,13 @@ class Frame:
 
         return to_rgb(self)
 
+    @cached_property
+    def half(self) -> Image:
+        """`rgb` at half the size, made on first use; for frames of even sides."""
+        from stream.shrink import halve
+
+        return halve(self.rgb)
+
 
 @dataclass(frozen=True, slots=True)
 class Instance:
@@ -184,7 +191,8 @@ class Filled:
     """A finished frame and how each of its pixels was got.
 
     `origin`: uint8 of the hole's box, values UNTOUCHED, SEEN, REFERENCE, INVENTED; `box` as in `Hole`.
-    `before`: the frame as it came.
+    `before`: the frame as it came. `unsure`: ids of tracks that stay, are hidden in part by what went, and
+    could not be completed well enough, so that there is background instead.
     """
 
     frame: Frame
@@ -193,3 +201,4 @@ class Filled:
     verdicts: tuple[Verdict, ...]
     tracks: tuple[Track, ...]
     before: Frame
+    unsure: tuple[int, ...] = ()

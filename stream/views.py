@@ -25,6 +25,9 @@ _ZOOM = 0.15
 _TURN = 0.2
 _SPREAD = 0.12
 _LEVELS = 24.0
+_BESIDE = 0.15
+_ODD = 28.0
+_CLEARLY = 8.0
 
 
 @dataclass(frozen=True)
@@ -41,13 +44,15 @@ class View:
 class Look:
     """What is seen of a thing now, in one box of the frame.
 
-    `rgb` (h, w, 3); `visible` and `front`, uint8 0 or 1: the thing's own pixels, and what may hide others.
+    `rgb` (h, w, 3); `visible` and `front`, uint8 0 or 1: the thing's own pixels, and what may hide others;
+    `bare`: the masks of what hides it, without the margin that `front` has.
     """
 
     box: Box
     rgb: Image
     visible: Bytes
     front: Bytes
+    bare: Bytes
 
 
 @dataclass(frozen=True)
@@ -108,10 +113,8 @@ def choose(
 def lay(look: Look, view: View, shift: tuple[float, float]) -> Laid:
     """Lay a view over a look: similarity by corners of the visible part, then its dense flow."""
     place = _similarity(look, view, shift)
-    rgb, mask = _placed(look, view, place)
-    flow = _flow(look, rgb, mask)
-    if flow is not None:
-        rgb, mask = _placed(look, view, place, flow)
+    flow = _flow(look, *placed(look, view, place, rough=True))
+    rgb, mask = placed(look, view, place, flow)
     return Laid(view.index, _exposed(look, rgb, mask), mask, fit(look, rgb, mask), place)
 
 
@@ -130,6 +133,50 @@ def fit(look: Look, rgb: Image, mask: Bytes) -> float:
     return float(outline * np.exp(-((difference / (2 * _LEVELS)) ** 2)))
 
 
+def foreign(look: Look, rgb: Image, mask: Bytes) -> Bytes:
+    """Visible pixels that look more like what is in front than like the thing, uint8 0 or 1.
+
+    Where two things touch, a mask often takes pixels of the other: a bag, a hand. They are near it, and
+    nearer to its colours around there than to what a laid view (`rgb`, `mask`) shows.
+    """
+    height = max(8, cv2.boundingRect(mask)[3])
+    far = cv2.distanceTransform(1 - look.bare, cv2.DIST_L2, 3)
+    asked = (look.visible > 0) & (far < _BESIDE * height)
+    if not asked.any():
+        return np.zeros_like(look.visible)
+    x, y, w, h = cv2.boundingRect(asked.astype(np.uint8))
+    margin = int(0.1 * height) + 4
+    part = np.s_[max(0, y - margin) : y + h + margin, max(0, x - margin) : x + w + margin]
+    now = u8(cv2.GaussianBlur(look.rgb[part], (3, 3), 0)).astype(np.float32)
+    view = u8(cv2.GaussianBlur(rgb[part], (3, 3), 0)).astype(np.float32)
+    near = max(3, round(0.05 * height))
+    mask = mask[part]
+    its, own = _local(now, look.bare[part], near), _local(view, mask, near)
+    to_front = np.abs(now - its).mean(2)
+    to_thing = np.abs(now - np.where(mask[..., None] > 0, view, own)).mean(2)
+    odd = asked[part] & (to_thing > _ODD) & (to_front + _CLEARLY < to_thing)
+    out = np.zeros_like(look.visible)
+    out[part] = cv2.morphologyEx(odd.astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
+    # A rim that the eye would see is left otherwise.
+    return u8(cv2.dilate(out, np.ones((3, 3), np.uint8))) & look.visible
+
+
+def _local(picture: Float, mask: Bytes, near: int) -> Float:
+    """Mean colour, within `near` pixels of each, of what lies in a mask."""
+    weight = mask.astype(np.float32)
+    size = 2 * near + 1, 2 * near + 1
+    total = f32(cv2.blur(picture * weight[..., None], size))
+    return total / (f32(cv2.blur(weight, size)) + 1e-3)[..., None]
+
+
+def reach(view: View, place: NDArray[np.float64]) -> Box:
+    """The box of the frame that a placed view covers, with a margin."""
+    x0, y0, x1, y1 = view.box
+    corners = np.array([[x0, y0, 1], [x1, y0, 1], [x0, y1, 1], [x1, y1, 1]], np.float64) @ place.T
+    low, high = corners.min(0), corners.max(0)
+    return int(low[0]) - 4, int(low[1]) - 4, int(high[0]) + 5, int(high[1]) + 5
+
+
 def _apart(colours: Float, visible: Float, ours: Float, shape: Float, x: int, y: int) -> float:
     """Mean difference of colours where both are the thing, grey levels."""
     left, top = max(0, x), max(0, y)
@@ -145,7 +192,7 @@ def _apart(colours: Float, visible: Float, ours: Float, shape: Float, x: int, y:
 def _similarity(look: Look, view: View, shift: tuple[float, float]) -> NDArray[np.float64]:
     """View frame pixels to this frame's, 2 x 3; the shift alone where too few corners are found again."""
     moved = np.array([[1, 0, shift[0]], [0, 1, shift[1]]], np.float64)
-    rgb, mask = _placed(look, view, moved)
+    rgb, mask = placed(look, view, moved, rough=True)
     before, now = (cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY) for picture in (rgb, look.rgb))
     corners = cv2.goodFeaturesToTrack(before, 80, 0.01, 4, mask=(mask & look.visible) * np.uint8(255))
     if corners is None or len(corners) < _FEWEST:
@@ -189,10 +236,13 @@ def _at(mask: Bytes, points: Float) -> NDArray[np.bool_]:
     return np.asarray(inside & (mask[np.clip(y, 0, mask.shape[0] - 1), np.clip(x, 0, mask.shape[1] - 1)] > 0))
 
 
-def _placed(
-    look: Look, view: View, place: NDArray[np.float64], flow: Float | None = None
+def placed(
+    look: Look, view: View, place: NDArray[np.float64], flow: Float | None = None, *, rough: bool = False
 ) -> tuple[Image, Bytes]:
-    """The view's pixels and mask in the look's box; `flow` (h, w, 2): where each pixel looks, added."""
+    """A view's pixels and mask in the look's box; `flow` (h, w, 2): where each pixel looks, added.
+
+    A `rough` one is to be compared with, not to be shown.
+    """
     height, width = look.visible.shape
     back = cv2.invertAffineTransform(place)
     grid_x, grid_y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
@@ -201,7 +251,8 @@ def _placed(
     x, y = grid_x + look.box[0], grid_y + look.box[1]
     at_x = (back[0, 0] * x + back[0, 1] * y + (back[0, 2] - view.box[0])).astype(np.float32)
     at_y = (back[1, 0] * x + back[1, 1] * y + (back[1, 2] - view.box[1])).astype(np.float32)
-    rgb = u8(cv2.remap(view.rgb, at_x, at_y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE))
+    way = cv2.INTER_LINEAR if rough else cv2.INTER_CUBIC
+    rgb = u8(cv2.remap(view.rgb, at_x, at_y, way, borderMode=cv2.BORDER_REPLICATE))
     soft = cv2.remap(view.mask * np.uint8(255), at_x, at_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
     return rgb, (u8(soft) > 127).astype(np.uint8)
 
@@ -223,11 +274,12 @@ def _flow(look: Look, rgb: Image, mask: Bytes) -> Float | None:
     found = f32(estimator.calc(now, before, np.zeros((*now.shape, 2), np.float32)))
     sure = both[part].astype(np.float32)
     sure *= (np.hypot(found[..., 0], found[..., 1]) < 0.08 * max(h, w)).astype(np.float32)
-    sigma = max(3.0, 0.08 * h)
-    weight = f32(cv2.GaussianBlur(sure, (0, 0), sigma))
-    smooth = f32(cv2.GaussianBlur(found * sure[..., None], (0, 0), sigma))
+    # Smooth, so a quarter of the size is enough.
+    small = max(4, w // 4), max(4, h // 4)
+    parts = cv2.resize(np.dstack([found * sure[..., None], sure]), small, interpolation=cv2.INTER_AREA)
+    parts = f32(cv2.GaussianBlur(parts, (0, 0), max(0.8, 0.02 * h)))
     # It fades with the distance from what is visible.
-    smooth = smooth / (weight + 0.02)[..., None]
+    smooth = f32(cv2.resize(parts[..., :2] / (parts[..., 2:] + 0.02), (w, h)))
     flow = np.zeros((*both.shape, 2), np.float32)
     flow[part] = smooth
     return flow

@@ -108,14 +108,15 @@ def test_build_opens_every_network_of_a_run_once(
     assert code == 0, err
     labels = [line.split()[0] for line in out.splitlines()]
     assert sorted(labels) == [
+        "deocclusion-compact",
         "inpainter-compact",
         "segmentator-compact",
         "segmentator-compact",
         "stuff-compact",
     ]
-    assert out.count("built: ") == 4
+    assert out.count("built: ") == 5
     code, out, _ = command(capsys, "engines", "build", *sizes)
-    assert code == 0 and out.count("from the cache") == 4
+    assert code == 0 and out.count("from the cache") == 5
 
     def refuse(_: NetworkSpec) -> nn.Module:
         raise AssertionError("a network was made")

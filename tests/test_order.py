@@ -44,7 +44,7 @@ def test_outline_alone_tells_where_the_ground_does_not() -> None:
 
 def test_things_apart_are_ordered_by_where_they_stand_and_no_pair_is_named() -> None:
     found = order.order_still([thing(4, body(30, 70)), thing(9, body(150, 100))], SIZE[0])
-    assert found.ids == (9, 4) and found.pairs == () and found.touching(4) == ()
+    assert found.ids == (9, 4) and found.pairs == () and found.touching(4) == frozenset()
 
 
 def test_unknown_thing_is_an_error() -> None:

@@ -66,7 +66,7 @@ class Picture:
         return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
 
 
-def _chance(key: str) -> float:
+def chance(key: str) -> float:
     """A number in [0, 1) that belongs to a name, the same on every machine."""
     return int.from_bytes(hashlib.sha256(key.encode()).digest()[:6], "big") / 2**48
 
@@ -162,8 +162,8 @@ def read_collection(
     street = read_camvid(data / "stuff" / "camvid")
     if not coco and not people:
         raise ValueError(f"no training pictures below {data}: see docs/training.md for the layout")
-    full = sorted((p for p in coco if p.kind == "full"), key=lambda p: _chance(p.key))
-    people = sorted(people, key=lambda p: _chance(p.key))
+    full = sorted((p for p in coco if p.kind == "full"), key=lambda p: chance(p.key))
+    people = sorted(people, key=lambda p: chance(p.key))
     held = tuple(full[: min(held_full, len(full) // 4)])
     aside = tuple(people[: min(held_people, len(people) // 4)])
     # Checkpoints, thresholds and settings are chosen by pictures that are neither trained on nor reported.
@@ -172,7 +172,7 @@ def read_collection(
     by_people = tuple(others[: min(choosing // 2, len(others) // 4)])
     hidden = {p.image for p in (*held, *aside, *by_coco, *by_people)}
     training = [p for p in (*coco, *people) if p.image not in hidden]
-    training += [p for p in street if _chance(p.key) >= held_street]
+    training += [p for p in street if chance(p.key) >= held_street]
     return Collection(tuple(training), held, aside, by_coco, by_people)
 
 

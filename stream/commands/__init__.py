@@ -39,7 +39,7 @@ def _root(
     """Options before the command; `--debug` anywhere shows tracebacks."""
 
 
-for _name in ("clean", "batch", "explain", "demo", "doctor", "train"):
+for _name in ("clean", "live", "batch", "explain", "demo", "doctor", "train"):
     app.command(name=_name)(getattr(import_module(f"stream.commands.{_name}"), _name))
 for _name in ("layers", "compose"):
     app.command(name=_name)(getattr(import_module("stream.commands.layers"), _name))

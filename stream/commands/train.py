@@ -19,6 +19,7 @@ class Model(StrEnum):
     stuff = "stuff"
     relation = "relation"
     inpainter = "inpainter"
+    deocclusion = "deocclusion"
     words = "words"
 
 

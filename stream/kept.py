@@ -1,0 +1,151 @@
+"""Who stays is whole again where who goes hid a part: remembered ahead of the fill, put back after it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from stream import deocclude, order, planes
+from stream.arrays import Bytes
+from stream.boxes import Box
+from stream.completer import witness
+from stream.deocclude import Completed
+from stream.hole import bounds
+from stream.squares import Network
+from stream.types import INVENTED, REFERENCE, SEEN, Filled, Frame, Hole, Track, Verdict
+
+Opener = Callable[[], Network | None]
+"""Opens the network, or gives it again; None where there is none."""
+
+
+@dataclass(frozen=True)
+class KeptState:
+    """Who is in front of whom, what was seen of whom, and the order of the frames that are not yet filled."""
+
+    ordering: order.OrderState = field(default_factory=order.initial)
+    seen: deocclude.DeoccludeState = field(default_factory=deocclude.initial)
+    orders: Mapping[int, order.Order] = field(default_factory=dict)
+
+
+def initial() -> KeptState:
+    """The state before the first frame of a shot."""
+    return KeptState()
+
+
+def remember(
+    state: KeptState,
+    frame: Frame,
+    tracks: Sequence[Track],
+    verdicts: Mapping[int, Verdict],
+    open_network: Opener,
+) -> KeptState:
+    """Take in the newest frame; nothing is done where nobody goes, or nobody stays."""
+    kept, gone = _sides(verdicts)
+    mixed = [each for each in tracks if each.id in kept or each.id in gone]
+    if not any(each.id in gone for each in mixed):
+        return state
+    if not state.seen.views and not any(each.id in kept for each in mixed):
+        return state
+
+    def judge(back: Track, front: Track) -> float:
+        # Who of two that stay is in front is nothing to the fill.
+        network = open_network() if (back.id in kept) != (front.id in kept) else None
+        return witness(frame.rgb, network)(back, front) if network is not None else 0.0
+
+    now, ordering = order.step(state.ordering, mixed, frame.height, judge)
+    seen = deocclude.observe(state.seen, frame.rgb, frame.index, mixed, now, kept, gone)
+    return KeptState(ordering, seen, {**state.orders, frame.index: now})
+
+
+def complete(
+    state: KeptState,
+    frame: Frame,
+    tracks: Sequence[Track],
+    verdicts: Mapping[int, Verdict],
+    reach: float,
+    open_network: Opener,
+) -> tuple[tuple[Completed, ...], KeptState]:
+    """Complete who stays and is hidden by who goes, from back to front; mostly nobody is.
+
+    `reach`: how far the hole goes beyond the masks, share of the frame's height.
+    """
+    now = state.orders.get(frame.index)
+    if now is None:
+        return (), state
+    orders = {index: each for index, each in state.orders.items() if index > frame.index}
+    kept, gone = _sides(verdicts)
+    hidden = any(pair.back in kept and pair.front in gone for pair in now.pairs)
+    done, seen = deocclude.complete(
+        state.seen,
+        frame.rgb,
+        frame.index,
+        tracks,
+        now,
+        wanted=kept,
+        over=gone,
+        network=open_network() if hidden else None,
+        reach=reach,
+    )
+    ranks = {number: rank for rank, number in enumerate(now.ids)}
+    ordered = sorted(done, key=lambda each: -ranks.get(each.track, 0))
+    return tuple(ordered), replace(state, seen=seen, orders=orders)
+
+
+def widened(hole: Hole, done: Sequence[Completed]) -> Hole:
+    """The hole with those pixels that were spared as somebody's who stays, and are not."""
+    more = [each for each in done if each.confidence >= deocclude.ENOUGH and each.foreign.any()]
+    if not more:
+        return hole
+    alpha = hole.alpha.copy()
+    for each in more:
+        mine, its = _common(each.box, (0, 0, alpha.shape[1], alpha.shape[0]))
+        alpha[its][each.foreign[mine]] = 255
+    return Hole(alpha, bounds(alpha > 0), hole.tracks)
+
+
+def put_back(filled: Filled, done: Sequence[Completed], hole: Hole) -> Filled:
+    """The filled frame with who stays completed, inside the hole alone; where there is nobody, as it was.
+
+    `hole`: as it was filled. What is not sure stays background, and its track is named in `Filled.unsure`.
+    """
+    unsure = tuple(sorted(each.track for each in done if each.confidence < deocclude.ENOUGH))
+    for each in done:
+        if each.confidence >= deocclude.ENOUGH:
+            filled = _with(filled, each, hole)
+    return replace(filled, unsure=unsure) if unsure else filled
+
+
+def _with(filled: Filled, done: Completed, hole: Hole) -> Filled:
+    """The frame with the hidden part of one thing."""
+    assert filled.box is not None
+    mine, its = _common(done.box, filled.box)
+    x0, y0 = filled.box[0] + its[1].start, filled.box[1] + its[0].start
+    x1, y1 = filled.box[0] + its[1].stop, filled.box[1] + its[0].stop
+    hidden = np.isin(done.origin[mine], (REFERENCE, INVENTED))
+    open_to = np.minimum(done.alpha[mine], hole.alpha[y0:y1, x0:x1])
+    alpha: Bytes = np.where(hidden, open_to, 0).astype(np.uint8)
+    if not alpha.any():
+        return filled
+    frame = planes.write_back(filled.frame, done.rgb[mine], alpha, (x0, y0, x1, y1))
+    origin = filled.origin.copy()
+    got = np.where(done.origin[mine] == REFERENCE, SEEN, INVENTED).astype(np.uint8)
+    origin[its] = np.where((alpha > 127) & (origin[its] > 0), got, origin[its])
+    return replace(filled, frame=frame, origin=origin)
+
+
+def _common(first: Box, second: Box) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
+    """What two boxes share, as rows and columns of each; empty slices where they are apart."""
+    x0, y0 = max(first[0], second[0]), max(first[1], second[1])
+    x1, y1 = max(x0, min(first[2], second[2])), max(y0, min(first[3], second[3]))
+    a, b = ((slice(y0 - box[1], y1 - box[1]), slice(x0 - box[0], x1 - box[0])) for box in (first, second))
+    return a, b
+
+
+def _sides(verdicts: Mapping[int, Verdict]) -> tuple[frozenset[int], frozenset[int]]:
+    """Ids of those that stay, and of those that go."""
+    return (
+        frozenset(number for number, said in verdicts.items() if said.action == "keep"),
+        frozenset(number for number, said in verdicts.items() if said.action == "remove"),
+    )
