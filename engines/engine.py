@@ -224,6 +224,7 @@ def _open(name: str, request: _Request) -> Engine:
         key = {
             "engine": name,
             "format": FORMAT,
+            "build": cache.build_digest(name),
             "graph": request.graph or _program_digest(program),
             "shapes": _listed(request.signature),
             "precision": "/".join(precisions),
