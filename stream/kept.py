@@ -16,6 +16,8 @@ from stream.hole import bounds
 from stream.squares import Network
 from stream.types import INVENTED, REFERENCE, SEEN, Filled, Frame, Hole, Track, Verdict
 
+_AWAY = 90
+
 Opener = Callable[[], Network | None]
 """Opens the network, or gives it again; None where there is none."""
 
@@ -41,12 +43,18 @@ def remember(
     verdicts: Mapping[int, Verdict],
     open_network: Opener,
 ) -> KeptState:
-    """Take in the newest frame; nothing is done where nobody goes, or nobody stays."""
+    """Take in the newest frame; nothing is done where nobody who goes comes near one who stays."""
     kept, gone = _sides(verdicts)
     mixed = [each for each in tracks if each.id in kept or each.id in gone]
-    if not any(each.id in gone for each in mixed):
-        return state
-    if not state.seen.views and not any(each.id in kept for each in mixed):
+    passing = [each for each in mixed if each.id in gone]
+    near = {each.id for each in mixed if each.id in kept and _near(each, passing)}
+    # Who was near a moment ago may be hidden wholly now, and have no track.
+    present = {each.id for each in mixed}
+    missing = any(
+        number not in present and frame.index - mine[-1].index < _AWAY
+        for number, mine in state.seen.views.items()
+    )
+    if not passing or not (near or missing):
         return state
 
     def judge(back: Track, front: Track) -> float:
@@ -55,8 +63,18 @@ def remember(
         return witness(frame.rgb, network)(back, front) if network is not None else 0.0
 
     now, ordering = order.step(state.ordering, mixed, frame.height, judge)
-    seen = deocclude.observe(state.seen, frame.rgb, frame.index, mixed, now, kept, gone)
+    seen = deocclude.observe(state.seen, frame.rgb, frame.index, mixed, now, near, gone)
     return KeptState(ordering, seen, {**state.orders, frame.index: now})
+
+
+def _near(thing: Track, passing: Sequence[Track]) -> bool:
+    """Whether somebody passes within the thing's own height of it."""
+    x0, y0, x1, y1 = thing.instance.box
+    reach = y1 - y0
+    return any(
+        x0 - reach < box[2] and box[0] < x1 + reach and y0 - reach < box[3] and box[1] < y1 + reach
+        for box in (each.instance.box for each in passing)
+    )
 
 
 def complete(
