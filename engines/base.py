@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import statistics
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
@@ -16,6 +18,8 @@ Run = Callable[[Sequence[Any]], Sequence[Any]]
 """A network ready to run: positional inputs to outputs, NumPy arrays or tensors as the back end prefers."""
 
 PRECISIONS = ("f32", "f16", "bf16")
+_RUNS = 15
+_TIMING_SECONDS = 1.0
 USE_EAGER = "use the engine eager, which always works"
 
 
@@ -96,6 +100,17 @@ class Backend(Protocol):
 def first_line(error: Exception) -> str:
     """What an error of some library says, without its stack of explanations."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def median_milliseconds(call: Callable[[], object]) -> float:
+    """The median wall time of a call that has been made before; a second is spent at most, or two calls."""
+    times: list[float] = []
+    began = time.perf_counter()
+    while len(times) < 2 or (len(times) < _RUNS and time.perf_counter() - began < _TIMING_SECONDS):
+        started = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - started)
+    return statistics.median(times) * 1000
 
 
 def measure(reference: Sequence[Array], got: Sequence[Array]) -> Difference:

@@ -33,7 +33,8 @@ _ABANDONED_SECONDS = 3600.0
 class Entry:
     """One engine file: `key` identifies it, the rest is what an `Engine` needs besides the bytes.
 
-    `outputs` are the dtypes of the outputs; `bare` says the module returned one tensor, not a tuple.
+    `outputs` are the dtypes of the outputs; `bare` says the module returned one tensor, not a tuple. Build
+    time and the median of a run are wall time, measured when it was built; 0 where that was not done.
     """
 
     key: Mapping[str, str]
@@ -46,6 +47,8 @@ class Entry:
     outputs: tuple[str, ...]
     bare: bool
     created: float
+    build_seconds: float = 0.0
+    milliseconds: float = 0.0
     path: Path = field(default=Path(), compare=False)
     size: int = field(default=0, compare=False)
 

@@ -9,6 +9,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol, Self, cast
 
 import numpy as np
@@ -26,6 +27,7 @@ from engines.base import (
     Run,
     Signature,
     measure,
+    median_milliseconds,
 )
 
 if TYPE_CHECKING:
@@ -53,6 +55,8 @@ class Engine(Protocol):
     error: Difference
     reason: str
     """Why the engine had to be built; empty if it came from the cache."""
+    milliseconds: float
+    """The median of a run, measured when it was built; 0 for eager, which is not built."""
 
     def __call__(self, *inputs: Any) -> Any: ...
 
@@ -69,7 +73,7 @@ class _Opened:
 
     def __init__(self, entry: cache.Entry, run: Run, reason: str, *, tensors: bool, place: str) -> None:
         self.name, self.device, self.precision = entry.engine, entry.device, entry.precision
-        self.error, self.reason = entry.error, reason
+        self.error, self.reason, self.milliseconds = entry.error, reason, entry.milliseconds
         self._entry, self._tensors, self._place = entry, tensors, place
         self._run: Run | None = run
         self._lock = threading.Lock()
@@ -259,6 +263,7 @@ def _build(
     for precision in precisions:
         started = time.perf_counter()
         data = backend.build(program, precision, request.count)
+        built = time.perf_counter() - started
         run = backend.load(data, precision, request.count)
         native = [_to_tensor(i, place) if backend.TENSORS else _to_array(i) for i in request.inputs]
         outputs = [_to_array(o, str(r.dtype)) for o, r in zip(run(native), reference, strict=True)]
@@ -277,9 +282,20 @@ def _build(
             if not last:
                 continue
         device = key.get("device") or backend.identity(request.count)["device"]
-        log.info("%s: built for %s in %.1f s", request.label, name, time.perf_counter() - started)
-        return _entry(request, key, name, device, precision, error), data, run
+        log.info("%s: built for %s in %.1f s", request.label, name, built)
+        entry = _entry(request, key, name, device, precision, error)
+        spent = median_milliseconds(functools.partial(_run_to_end, run, native, place))
+        return replace(entry, build_seconds=built, milliseconds=spent), data, run
     raise AssertionError("precisions is never empty")
+
+
+def _run_to_end(run: Run, inputs: Sequence[Any], place: str) -> None:
+    """Run a network and wait for it: calls on a GPU return before it is done."""
+    run(inputs)
+    if place == "cuda":
+        import torch
+
+        torch.cuda.synchronize()
 
 
 def _open_eager(request: _Request) -> Engine:

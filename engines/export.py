@@ -37,7 +37,13 @@ def lower_precision(program: ExportedProgram, precision: str, place: str) -> Exp
     if program.example_inputs is None:
         raise EngineError("the exported graph has lost its example inputs", hint=USE_EAGER)
     dtype = {"f16": torch.float16, "bf16": torch.bfloat16}[precision]
-    inner = program.module()
+    # Autocast does not reach into an einsum that is traced again: its products are made visible first.
+    einsum = torch.ops.aten.einsum.default
+    if any(node.target is einsum for node in program.graph.nodes):
+        rules = {einsum: torch.export.default_decompositions()[einsum]}
+        inner = program.run_decompositions(rules).module()
+    else:
+        inner = program.module()
 
     class Lowered(nn.Module):
         def __init__(self) -> None:

@@ -94,6 +94,23 @@ def cuda_capability() -> int:
     return int(cuda_identity()["capability"].removeprefix("sm_"))
 
 
+def nvidia_cards() -> int:
+    """How many NVIDIA GPUs are on the PCI bus, with a driver or without; 0 where the system does not say."""
+    count = 0
+    for device in Path("/sys/bus/pci/devices").glob("*"):
+        try:
+            vendor, kind = ((device / name).read_text().strip() for name in ("vendor", "class"))
+        except OSError:
+            continue
+        count += vendor == "0x10de" and kind.startswith("0x03")
+    return count
+
+
+def nvidia_reachable() -> bool:
+    """Whether this process can open a GPU: in a container the driver may be seen and its devices not."""
+    return any(Path("/dev").glob("nvidia[0-9]*")) or Path("/dev/dxg").exists() or sys.platform == "win32"
+
+
 @functools.cache
 def nvidia_driver() -> str:
     """The NVIDIA kernel driver's version, or "unknown"."""

@@ -77,7 +77,7 @@ def build(program: ExportedProgram, precision: str, count: int) -> bytes:
             model = openvino.convert_model(program)
         # The converter forgets the fixed sizes; with them OpenVINO plans memory and kernels once.
         model.reshape({index: list(shape) for index, shape in enumerate(shapes)})
-        compiled = core.compile_model(model, "CPU", _settings(precision, count))
+        compiled = core.compile_model(model, "CPU", settings(precision, count))
         data = bytes(compiled.export_model().getvalue())
         taken = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
     except Exception as error:  # conversion and compilation raise several unrelated types
@@ -92,7 +92,7 @@ def build(program: ExportedProgram, precision: str, count: int) -> bytes:
 
 def load(data: bytes, precision: str, count: int) -> Run:
     """Open a blob; the returned function releases the GIL while it computes and returns fresh arrays."""
-    compiled = _core().import_model(io.BytesIO(data), "CPU", _settings(precision, count))
+    compiled = _core().import_model(io.BytesIO(data), "CPU", settings(precision, count))
     request = compiled.create_infer_request()
     ports = list(compiled.outputs)
 
@@ -104,7 +104,7 @@ def load(data: bytes, precision: str, count: int) -> Run:
     return run
 
 
-def _settings(precision: str, count: int) -> dict[str, Any]:
+def settings(precision: str, count: int) -> dict[str, Any]:
     """Everything that has a machine-dependent default is said."""
     return {
         "INFERENCE_PRECISION_HINT": precision,

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 TENSORS = True
 HINT = "pip install 'cleanplate[tensorrt]' on a machine with an NVIDIA GPU"
+REPAIR = "pip install --force-reinstall 'torch-tensorrt==2.13.*' (it brings the TensorRT it was built with)"
 LEAST_CAPABILITY = 75
 """TensorRT 11 and torch's builds for CUDA 13 begin with Turing."""
 
@@ -46,7 +47,9 @@ def require() -> None:
     try:
         import torch_tensorrt  # noqa: F401
     except Exception as error:  # OSError for a missing libnvinfer, RuntimeError for a wrong one
-        raise EngineUnavailable(f"torch_tensorrt cannot be loaded: {first_line(error)}", hint=HINT) from error
+        raise EngineUnavailable(
+            f"torch_tensorrt cannot be loaded: {first_line(error)}", hint=REPAIR
+        ) from error
 
 
 def precisions(wanted: str) -> tuple[str, ...]:

@@ -134,7 +134,7 @@ def networks_to_build(config: Config, width: int, height: int, rotation: int = 0
 def every_network(config: Config, sizes: Iterable[tuple[int, int]]) -> tuple[NetworkSpec, ...]:
     """Every network that a run with frames of these (width, height) can need, each once."""
     perception = [spec for width, height in sizes for spec in networks_to_build(config, width, height)]
-    return tuple(dict.fromkeys((*perception, inpainter_spec(config))))
+    return tuple(dict.fromkeys((*perception, inpainter_spec(config), deocclusion_spec(config))))
 
 
 def input_size(height: int, width: int, size: int) -> tuple[int, int]:

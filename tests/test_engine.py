@@ -1,4 +1,4 @@
-"""Opening networks: the contract every engine keeps, the cache and its key, the choice of an engine."""
+"""Opening networks: the cache and its key, the choice of an engine, what is refused."""
 
 from __future__ import annotations
 
@@ -48,80 +48,6 @@ def convolution(stride: int = 1, seed: int = 0, dilation: int = 1) -> nn.Module:
 def cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("CLEANPLATE_CACHE", str(tmp_path))
     return tmp_path / "engines"
-
-
-@pytest.mark.parametrize("name", ["eager", "openvino"])
-def test_same_kind_in_and_out_and_the_same_numbers_as_eager(name: str) -> None:
-    module = Pair().eval()
-    with torch.no_grad():
-        probabilities, classes = module(torch.from_numpy(IMAGE), torch.from_numpy(MASK))
-    with engines.open_engine(module, [IMAGE, MASK], name=name, precision="f32", threads=1) as run:
-        arrays = run(IMAGE, MASK)
-        tensors = run(torch.from_numpy(IMAGE), torch.from_numpy(MASK))
-        assert (run.name, run.precision) == (name, "f32") and run.device
-        assert run.error.within(TOLERANCE["f32"])
-    assert isinstance(arrays, tuple) and isinstance(tensors, tuple)
-    assert [a.dtype.name for a in arrays] == ["float32", "int64"]
-    assert [str(t.dtype) for t in tensors] == ["torch.float32", "torch.int64"]
-    error = measure([probabilities.numpy(), classes.numpy()], arrays)
-    assert error.within(TOLERANCE["f32"])
-    assert all(np.array_equal(a, t.numpy()) for a, t in zip(arrays, tensors, strict=True))
-
-
-@pytest.mark.parametrize("name", ["eager", "openvino"])
-def test_one_tensor_stays_one_and_earlier_results_stay_as_they_were(name: str) -> None:
-    run = engines.open_engine(convolution(), [IMAGE], name=name, threads=1)
-    first = run(IMAGE)
-    kept = first.copy()
-    run(1.0 - IMAGE)
-    assert isinstance(first, np.ndarray) and first.shape == (1, 4, 18, 26)
-    assert np.array_equal(first, kept)
-
-
-def test_inputs_may_be_read_only_or_strided() -> None:
-    run = engines.open_engine(convolution(), [IMAGE], name="openvino", threads=1)
-    frozen = IMAGE.copy()
-    frozen.flags.writeable = False
-    strided = np.repeat(IMAGE, 2, axis=3)[..., ::2]
-    assert np.array_equal(run(frozen), run(IMAGE)) and np.array_equal(run(strided), run(IMAGE))
-
-
-@pytest.mark.parametrize(
-    ("inputs", "says"),
-    [
-        ([IMAGE[:, :, :8]], r"takes float32\[1,3,16,24\], not float32\[1,3,8,24\]"),
-        ([IMAGE.astype(np.float64)], "not float64"),
-        ([], "not nothing"),
-        (["picture"], "not str"),
-    ],
-)
-def test_wrong_inputs_are_refused(inputs: list[object], says: str) -> None:
-    run = engines.open_engine(convolution(), [IMAGE], name="eager")
-    with pytest.raises(ValueError, match=says):
-        run(*inputs)
-
-
-def test_closing_twice_is_harmless_and_use_after_it_an_error() -> None:
-    run = engines.open_engine(convolution(), [IMAGE], name="eager")
-    run.close()
-    run.close()
-    with pytest.raises(EngineError, match="closed"):
-        run(IMAGE)
-
-
-def test_second_opening_neither_makes_the_network_nor_measures_again() -> None:
-    made = []
-
-    def make() -> nn.Module:
-        made.append(1)
-        return convolution()
-
-    first = engines.open_engine(make, [IMAGE], name="openvino", graph="recipe:a", label="net", threads=1)
-    second = engines.open_engine(make, [IMAGE], name="openvino", graph="recipe:a", label="net", threads=1)
-    assert made == [1]
-    assert first.reason == "nothing is cached for this engine" and second.reason == ""
-    assert second.error == first.error and second.error != Difference()
-    assert np.array_equal(first(IMAGE), second(IMAGE))
 
 
 def test_an_opening_from_the_cache_does_not_import_torch(cache_folder: Path) -> None:

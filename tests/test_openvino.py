@@ -58,7 +58,7 @@ def test_operators_of_our_networks_agree_with_eager(name: str) -> None:
 
 @pytest.mark.parametrize(("precision", "count"), [("f32", 1), ("f32", 2), ("bf16", 1)])
 def test_precision_and_threads_are_said(precision: str, count: int) -> None:
-    settings = openvino._settings(precision, count)
+    settings = openvino.settings(precision, count)
     assert settings["INFERENCE_PRECISION_HINT"] == precision
     assert settings["INFERENCE_NUM_THREADS"] == count
     assert settings["ENABLE_CPU_PINNING"] is False

@@ -76,12 +76,12 @@ def look(clip: Clip, every: Fraction | None) -> Look:
 
 def prepare(clip: Clip, width: int, height: int) -> None:
     """Build the networks for clips of this size, which all workers with this cache then share."""
-    from stream.networks import inpainter_spec, networks_to_build
+    from stream.networks import every_network
 
     config = to_config(clip.options)
     if config.engine.name == "none":
         return
-    for spec in dict.fromkeys((*networks_to_build(config, width, height), inpainter_spec(config))):
+    for spec in every_network(config, [(width, height)]):
         spec.open(config).close()
 
 

@@ -12,13 +12,8 @@ import typer
 
 from stream.errors import EngineError
 
-REQUIRED_WEIGHTS = (
-    "segmentator-compact",
-    "stuff-compact",
-    "inpainter-compact",
-    "deocclusion-compact",
-    "relation",
-)
+LEAST_DRIVER = 580
+"""What torch's builds for CUDA 13 need."""
 
 
 @dataclass(frozen=True)
@@ -124,28 +119,55 @@ def _gpu() -> Iterator[Finding]:
     if hardware.cuda_usable():
         found = hardware.cuda_identity()
         yield Finding("gpu", f"{found['device']}, {found['capability']}, driver {found['driver']}")
-    elif hardware.nvidia_driver() != "unknown":
+        yield _gpu_engine("inductor", f"Triton {hardware.version('triton')}")
+        yield _gpu_engine("tensorrt", f"{hardware.version('tensorrt')}, never run on hardware by its authors")
+        return
+    driver = hardware.nvidia_driver()
+    if driver != "unknown":
+        yield _unused_gpu(driver)
+    elif hardware.nvidia_cards():
         yield Finding(
             "gpu",
-            f"NVIDIA driver {hardware.nvidia_driver()}, but torch {hardware.version('torch')} cannot use it",
-            'pip install --force-reinstall "torch==2.13.*" (a build with CUDA)',
+            "an NVIDIA GPU, but no driver for it",
+            f"install NVIDIA's driver {LEAST_DRIVER} or newer (Ubuntu: ubuntu-drivers install), then restart",
         )
     else:
         yield Finding("gpu", "no NVIDIA GPU: networks run on the processor")
-        return
-    yield from _tensorrt()
 
 
-def _tensorrt() -> Iterator[Finding]:
-    import engines
+def _unused_gpu(driver: str) -> Finding:
+    """Why torch cannot use a GPU whose driver is there."""
+    import torch
+
     from engines import hardware
 
+    said = f"NVIDIA driver {driver}"
+    if not hardware.nvidia_reachable():
+        remedy = "in a container: start it with --gpus all (it needs the NVIDIA container toolkit)"
+        return Finding("gpu", f"{said}, but no GPU can be opened from here", remedy)
+    if torch.version.cuda is None:
+        remedy = 'pip install --force-reinstall "torch==2.13.*"'
+        if sys.platform == "win32":  # the registry's build for Windows is the one without CUDA
+            remedy += " --index-url https://download.pytorch.org/whl/cu130"
+        return Finding("gpu", f"{said}, but torch {hardware.version('torch')} is built without CUDA", remedy)
+    if driver.split(".")[0].isdigit() and int(driver.split(".")[0]) < LEAST_DRIVER:
+        remedy = f"install NVIDIA's driver {LEAST_DRIVER} or newer, then restart"
+        return Finding("gpu", f"{said} is too old for torch's CUDA {torch.version.cuda}", remedy)
     try:
-        engines.backend_for("tensorrt").require()
+        torch.cuda.init()
+    except Exception as error:
+        said = f"{said}, but torch cannot use it: {_line(error)}"
+    return Finding("gpu", said, "python -m torch.utils.collect_env shows what torch finds")
+
+
+def _gpu_engine(name: str, version: str) -> Finding:
+    import engines
+
+    try:
+        engines.backend_for(name).require()
     except engines.EngineUnavailable as error:
-        yield Finding("tensorrt", str(error), error.hint)
-    else:
-        yield Finding("tensorrt", f"{hardware.version('tensorrt')}, never run on hardware by its authors")
+        return Finding(name, str(error), error.hint)
+    return Finding(name, version)
 
 
 def _engine() -> Iterator[Finding]:
@@ -175,7 +197,12 @@ def _cache() -> Iterator[Finding]:
 def _weights() -> Iterator[Finding]:
     from models import weights
 
-    for name in REQUIRED_WEIGHTS:
+    try:
+        names = weights.shipped()
+    except weights.WeightsError as error:
+        yield Finding("weights", str(error), error.hint, broken=True)
+        return
+    for name in names:
         try:
             yield Finding(name, f"whole: {weights.verify(name)}")
         except weights.WeightsError as error:
