@@ -95,6 +95,9 @@ class Fill(_Section):
     """What happens where the plate is not enough."""
 
     inpaint: bool = Field(True, description="the trained inpainter; false = a classical one")
+    texture: bool = Field(
+        True, description="copy texture over what is invented; takes a tenth of a second for a large hole"
+    )
 
 
 class Resume(_Section):

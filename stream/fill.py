@@ -9,14 +9,13 @@ import cv2
 import numpy as np
 
 from configs.schema import Config
-from stream import paint, planes, surround, trail, vote
+from stream import crops, paint, planes, surround, trail, vote
 from stream import still as still_plate
 from stream.arrays import Bytes, u8
 from stream.background import background
 from stream.boxes import Box, parts
 from stream.crops import Inpaint
 from stream.elsewhere import Elsewhere
-from stream.hole import bounds
 from stream.plate import Memory, Plate, vote_size
 from stream.reflection import reflection
 from stream.types import INVENTED, SEEN, UNTOUCHED, Filled, Frame, Hole, Motion
@@ -103,8 +102,9 @@ def fill(
             got = more.origin > 0
             patch[got], origin[got], unseen[got] = more.rgb[got], more.origin[got], 0
     flat = view is None or motion.static or trail.trust(plate, view) >= _FLAT
+    how = crops.invent if flat and config.fill.texture else crops.sketch
     patch, next_paint = paint.complete(
-        frame, patch, unseen, wanted, hole.box, motion, plate.paint, inpaint, flat
+        frame, patch, unseen, wanted, hole.box, motion, plate.paint, inpaint, flat, how
     )
     done = planes.write_back(frame, patch, hole.alpha[y0:y1, x0:x1], hole.box)
     return Filled(done, origin, hole.box, (), (), frame), replace(
@@ -146,9 +146,10 @@ def attach(
         return hole
     size = frame.width, frame.height
     wide = np.asarray(cv2.resize(more, size, interpolation=cv2.INTER_LINEAR))
-    wide = np.where(wide < 48, 0, wide).astype(np.uint8)
+    cv2.threshold(wide, 47, 255, cv2.THRESH_TOZERO, dst=wide)
     alpha = u8(cv2.max(hole.alpha, wide))
-    return Hole(alpha, bounds(alpha > 0), hole.tracks)
+    x, y, w, h = cv2.boundingRect(alpha)
+    return Hole(alpha, (x, y, x + w, y + h) if w and h else None, hole.tracks)
 
 
 def _widened(part: Box, box: Box, frame: Frame) -> Box:

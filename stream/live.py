@@ -235,7 +235,7 @@ class Live:
             raise self._error
 
     def aside(self, name: str, work: Callable[[], None]) -> None:
-        """Do something beside the run, such as serving viewers, in a thread of its own; an error ends the run."""
+        """Do something beside the run in a thread of its own, such as serving viewers; an error ends both."""
         self._asides.append(self._start(name, work))
 
     def decide(self, track: int, action: Action | None) -> None:
