@@ -58,7 +58,6 @@ def attached(difference: Difference, core: Bytes, others: Bytes) -> Attached:
     found, and left alone.
     """
     shape = difference.strange.shape
-    unit = shape[0] / 180.0
     core, others = fit(core, shape), fit(others, shape)
     parts = np.zeros(shape, np.uint8)
     if core.any() and difference.strange.any():
