@@ -9,6 +9,7 @@ one before, so none waits between the two. Under load the steps of `stream.ladde
 from __future__ import annotations
 
 import queue
+import sys
 import threading
 import time
 from collections import deque
@@ -16,10 +17,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
-from types import TracebackType
+from types import ModuleType, TracebackType
 from typing import Self
 
+import cv2
+
 from configs.schema import Config, load_config
+from engines.threads import available_threads
 from stream import camera, judge, ladder, perceive
 from stream.analysis import Analysis, Seen
 from stream.camera import Away, Captured
@@ -95,6 +99,9 @@ class Live:
         self._warnings: list[str] = []
         self._asides: list[threading.Thread] = []
         self._clock = Clock()
+        # analysis and fill already keep two cores busy; OpenCV's own threads would only wait for them
+        self._cv_threads = cv2.getNumThreads()
+        cv2.setNumThreads(1)
         self._relation = judge.open_relation(config.judge)
         height, width = first.rgb.shape[:2]
         self._networks = perceive.open_networks(config, width, height)
@@ -268,6 +275,8 @@ class Live:
     def _end(self) -> None:
         self._stop_recording()
         with self._lock:
+            if not self._ended:
+                cv2.setNumThreads(self._cv_threads)
             self._ended = True
             self._lock.notify_all()
 
@@ -459,6 +468,10 @@ def live(
     """
     config = config or load_config("webcam")
     judge.check(config.judge)
+    if not config.engine.threads:
+        # the fill runs beside the networks all the time
+        engine = config.engine.model_copy(update={"threads": max(1, available_threads() // 2)})
+        config = config.model_copy(update={"engine": engine})
     stop = threading.Event()
     captured = camera.captures(source, stop, size=size, loop=loop)
     first = next((each for each in captured if isinstance(each, Captured)), None)
@@ -482,3 +495,22 @@ def _frame(captured: Captured, index: int, last: Fraction) -> Frame:
     rgb = captured.rgb
     pts = round(max(captured.time, last + _TIME_BASE) / _TIME_BASE)
     return Frame(index, pts, _TIME_BASE, (rgb,), "rgb24", rgb.shape[1], rgb.shape[0])
+
+
+class _Module(ModuleType):
+    """This file as a package's attribute hides the function of its name: so it can be called as well."""
+
+    def __call__(
+        self,
+        source: str | int,
+        config: Config | None = None,
+        *,
+        record: Path | None = None,
+        overwrite: bool = False,
+        size: tuple[int, int] | None = None,
+        loop: bool = False,
+    ) -> Live:
+        return live(source, config, record=record, overwrite=overwrite, size=size, loop=loop)
+
+
+sys.modules[__name__].__class__ = _Module
