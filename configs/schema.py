@@ -77,6 +77,7 @@ class Hole(_Section):
     soft: float = Field(0.008, ge=0, le=0.1, description="width of the soft edge")
     blur: bool = Field(True, description="grow along fast motion, where the thing is smeared")
     shadow: bool = Field(True, description="take shadows that touch the thing")
+    mirror: bool = Field(True, description="take its mirror image on a wet or polished floor")
 
 
 class Plate(_Section):
@@ -88,6 +89,9 @@ class Plate(_Section):
     layers: int = Field(2, ge=1, le=2, description="motion layers: far, or far and near")
     archive_mb: int = Field(
         64, ge=0, description="keyframes of all shots kept compressed, megabytes; 0 = no long memory"
+    )
+    even: bool = Field(
+        False, description="spread the work evenly over the frames, at some cost: no picture may be late"
     )
 
 

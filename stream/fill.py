@@ -14,6 +14,7 @@ from stream import still as still_plate
 from stream.arrays import Bytes, u8
 from stream.background import background
 from stream.boxes import Box, parts
+from stream.covers import blocked
 from stream.crops import Inpaint
 from stream.elsewhere import Elsewhere
 from stream.plate import Memory, Plate, vote_size
@@ -24,7 +25,7 @@ _SHADED_RATE = 0.1
 _FLAT = 0.5
 """Trust from which paint can be carried along, so that its texture does not swim."""
 
-__all__ = ["Inpaint", "fill"]
+__all__ = ["Inpaint", "fill", "prepare"]
 
 
 def fill(
@@ -60,8 +61,10 @@ def fill(
             drags = dragged(hole, memory, plate.differences[memory.index])
             # A shadow goes where its thing goes: what is dark beside it for a moment is something else.
             shaded = plate.shaded + _SHADED_RATE * (bool(drags.shadow.any()) - plate.shaded)
-            mirror = reflection(memory.half, scene, *_things(hole, memory))
-            mirrored = plate.mirrored + _SHADED_RATE * (bool(mirror.any()) - plate.mirrored)
+            mirror, mirrored = None, 0.0
+            if config.hole.mirror:
+                mirror = reflection(memory.half, scene, *_things(hole, memory))
+                mirrored = plate.mirrored + _SHADED_RATE * (bool(mirror.any()) - plate.mirrored)
             if mirrored > 0.5 >= plate.mirrored:
                 plate.covers.clear()
             plate = replace(plate, shaded=shaded, mirrored=mirrored)
@@ -110,6 +113,16 @@ def fill(
     return Filled(done, origin, hole.box, (), (), frame), replace(
         plate, paint=next_paint, used=tuple(sorted(used)), still=still
     )
+
+
+def prepare(plate: Plate, index: int, forbidden: Iterable[int]) -> None:
+    """Find out what covers frame `index`, which has no hole, so that a later hole need not wait for it.
+
+    Else all frames that are remembered are looked at when the first hole of a thing asks for them.
+    """
+    memory = plate.memory(index)
+    if memory is not None:
+        blocked(plate, memory, forbidden)
 
 
 def _things(hole: Hole, memory: Memory) -> tuple[Bytes, Bytes]:

@@ -80,7 +80,12 @@ def recall(
         gain = exposure(plate, light, current, np.eye(3), forbidden)
         # Wanted when this frame is asked what it shows.
         last.gains[frame.index] = 1 / gain[0], 1 / gain[1], 1 / gain[2]
-    if last is None or light is None or last.pose != view.pose or max(abs(g - 1) for g in gain) > _DRIFT:
+    same_light = max(abs(g - 1) for g in gain) <= _DRIFT
+    if last is not None and light is not None and not same_light and plate.config.even:
+        # What is known is brought to the new light; to ask again for all of it would take many frames' time.
+        last = replace(last, light=frame.index, rgb=_lit(last.rgb, gain), gains={})
+        light, gain, same_light = current, UNLIT, True
+    if last is None or light is None or last.pose != view.pose or not same_light:
         light, gain = current, UNLIT
         nothing = np.zeros(frame.rgb.shape[:2], np.uint8)
         noisy = _noisy(same, current)
@@ -185,15 +190,17 @@ def _look_up(
         if len(done):
             chosen = which[done]
             # Only the nearest sightings of a pixel count.
-            seen = clear[:, done]
+            every = len(done) == len(which)
+            seen = clear if every else clear[:, done]
+            shown = rgb if every else rgb[:, done]
             weight = nearness * (seen & (np.cumsum(seen, 0, np.uint8) <= _SIGHTINGS))
             there = None if usual is None else (usual[0][chosen], usual[1][chosen])
             if scene is None or scene.calm:
-                best[chosen] = _agreed(rgb[:, done], weight, there, still.noisy)
+                best[chosen] = _agreed(shown, weight, there, still.noisy)
             else:
                 # Where things come and go all the time, what was seen last is most likely there still.
                 newest = (weight > 0).argmax(0)
-                best[chosen] = np.take_along_axis(rgb[:, done], newest[None, :, None], 0)[0]
+                best[chosen] = np.take_along_axis(shown, newest[None, :, None], 0)[0]
             known[chosen] = 1
         rest = np.flatnonzero(count < _ENOUGH)
         if last or not len(rest):
