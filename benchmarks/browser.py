@@ -20,7 +20,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -129,10 +128,8 @@ def serve(source: str, host: str, port: int, token: str | None, folder: Path) ->
     def painted(*arguments: Any, **options: Any) -> Iterator[Any]:
         for each in real(*arguments, **options):
             if isinstance(each, camera.Captured):
-                rgb = each.rgb.copy()
-                # what was decoding took until here counts too
-                paint(rgb, (now() - round(1000 * (time.monotonic() - each.at))) % (1 << 24))
-                each = replace(each, picture=rgb[..., ::-1])
+                # into the picture as it is kept; what decoding took until here counts too
+                paint(each.rgb, (now() - round(1000 * (time.monotonic() - each.at))) % (1 << 24))
             yield each
 
     camera.captures = painted  # type: ignore[assignment]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import inspect
 import json
 import re
 import socket
@@ -23,6 +24,7 @@ from streams import HEIGHT, WIDTH, Scripted, block, picture, thing
 from walks import make_walk
 
 from stream.errors import OutputError, UsageError
+from stream.live import Live
 from stream.source import open_source
 from stream.web import serve
 from stream.web.app import make_app
@@ -60,6 +62,14 @@ def page(
     )
     with TestClient(app, base_url=HERE, headers=OWN, follow_redirects=False) as client:
         yield client
+
+
+def test_the_stand_in_is_asked_as_the_real_one() -> None:
+    for name in ("newer", "decide", "classes", "preset", "look_ahead", "reset", "record"):
+        real, scripted = (inspect.signature(getattr(kind, name)) for kind in (Live, Scripted))
+        assert [*real.parameters][: len(scripted.parameters)] == [*scripted.parameters], name
+        extra = [*real.parameters.values()][len(scripted.parameters) :]
+        assert all(each.default is not each.empty for each in extra), name
 
 
 @pytest.fixture
