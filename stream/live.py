@@ -358,7 +358,8 @@ class Live:
                 size = frame.width, frame.height
                 analysis = None
             wishes = self._wishes
-            config = ladder.applied(wishes.config, self._ladder.step)
+            rate = self._meter.now()[0] or 30.0
+            config = ladder.applied(wishes.config, self._ladder.step, rate)
             if analysis is None:
                 analysis = Analysis(config, self._networks, self._relation, self._clock)
             elif config != heeded:
