@@ -123,7 +123,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as cache:
         for case in cases(count, given.engines):
             first, second = (in_process(case, given.size, cache) for _ in range(2))
-            record = {**asdict(case), **second}
+            record = {**asdict(case), "asked": case.precision, **second}
             record["build_seconds"] = first["open_seconds"] if first["built"] else 0.0
             del record["index"], record["built"]
             records.append(record)

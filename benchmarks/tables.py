@@ -276,6 +276,58 @@ def stuff_cuts_table(data: Any) -> str:
     return rows(head, body)
 
 
+def engines_table(data: Any) -> str:
+    """One row a network and engine with one thread: processor time, building, opening, difference."""
+    head = ["network", "engine", "precision", "cpu ms a run", "build s", "open s", "mean error", "largest"]
+    body = [
+        [
+            row["network"],
+            row["engine"],
+            row["precision"],
+            f"{row['cpu_ms']:.1f}",
+            f"{row['build_seconds']:.1f}" if row["build_seconds"] else "-",
+            f"{row['open_seconds']:.1f}",
+            f"{row['error_mean']:.0e}" if row["error_mean"] else "-",
+            f"{row['error_largest']:.0e}" if row["error_largest"] else "-",
+        ]
+        for row in data["runs"]
+        if row["threads"] == 1
+    ]
+    return f"{rows(head, body)}\n\n{data['machine']}."
+
+
+def threads_table(data: Any) -> str:
+    """One row a network on OpenVINO at its own choice of precision: what threads and streams bring."""
+    kinds = [(1, 1), (2, 1), (2, 2)]
+    body = []
+    for network in dict.fromkeys(row["network"] for row in data["runs"]):
+        cells = []
+        for threads, streams in kinds:
+            (row,) = (
+                row
+                for row in data["runs"]
+                if (row["network"], row["engine"], row["threads"], row["streams"])
+                == (network, "openvino", threads, streams)
+                and row["asked"] == "auto"
+            )
+            cells.append(f"{row['least_wall_ms']:.1f} / {row['cpu_ms']:.1f}")
+        body.append([network, *cells])
+    head = ["wall (least) / cpu ms a run", "1 thread", "2 threads", "2 threads, 2 streams"]
+    return f"{rows(head, body)}\n\n{data['machine']}."
+
+
+def converters_table(data: Any) -> str:
+    """One row a network: the nodes torch-tensorrt is left with, and those no converter takes."""
+    body = []
+    for network in dict.fromkeys(row["network"] for row in data["networks"]):
+        found = [row for row in data["networks"] if row["network"] == network]
+        lacking = sorted({name for row in found for name in row["lacking"]})
+        body.append([network, *[str(row["nodes"]) for row in found], ", ".join(lacking) or "none"])
+    precisions = list(dict.fromkeys(row["precision"] for row in data["networks"]))
+    head = ["network", *[f"nodes at {precision}" for precision in precisions], "without a converter"]
+    return f"{rows(head, body)}\n\ntorch-tensorrt {data['torch_tensorrt']}."
+
+
 def _kinds(data: Any) -> list[str]:
     return sorted({row["kind"] for row in data["scenes"]})
 
@@ -324,6 +376,9 @@ TABLES = {
     "vectors": (vectors_table, "benchmarks/relation.json", "docs/relation.md"),
     "stuff": (stuff_table, "benchmarks/stuff.json", "models/weights/MODEL_CARD.md"),
     "stuff cuts": (stuff_cuts_table, "benchmarks/stuff.json", "models/weights/MODEL_CARD.md"),
+    "engines": (engines_table, "benchmarks/engines.json", "docs/engines.md"),
+    "threads": (threads_table, "benchmarks/engines.json", "docs/engines.md"),
+    "converters": (converters_table, "benchmarks/converters.json", "docs/engines.md"),
     "clips": (clips_table, "benchmarks/clips.json", "docs/performance.md"),
     "transports": (
         lambda data: rows(*page_tables.transports(data)),

@@ -79,6 +79,14 @@ def _code_digest(package: str) -> str:
     return total.hexdigest()
 
 
+@functools.cache
+def build_digest(engine: str) -> str:
+    """The digest of the code that builds an engine's files: changed settings never meet an old file."""
+    here = Path(__file__)
+    files = (here.with_name(f"{engine}.py"), here.with_name("export.py"))
+    return hashlib.sha256(b"\0".join(file.read_bytes() for file in files)).hexdigest()[:16]
+
+
 def graph_digest(builder: str, arguments: Mapping[str, object], weights: str | os.PathLike[str]) -> str:
     """Identify a network by what it is made from, so that neither torch nor the network is needed.
 

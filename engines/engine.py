@@ -26,6 +26,7 @@ from engines.base import (
     EngineUnavailable,
     Run,
     Signature,
+    first_line,
     measure,
     median_milliseconds,
 )
@@ -224,6 +225,7 @@ def _open(name: str, request: _Request) -> Engine:
         key = {
             "engine": name,
             "format": FORMAT,
+            "build": cache.build_digest(name),
             "graph": request.graph or _program_digest(program),
             "shapes": _listed(request.signature),
             "precision": "/".join(precisions),
@@ -257,22 +259,22 @@ def _build(
     precisions: tuple[str, ...],
     request: _Request,
 ) -> tuple[cache.Entry, bytes, Run]:
-    """Build at the first precision that agrees with eager; the last one must."""
+    """Build at the first precision that can be built and agrees with eager; the last one must."""
     place = backend.torch_device()
     reference, _ = request.reference
+    native = [_to_tensor(i, place) if backend.TENSORS else _to_array(i) for i in request.inputs]
     for precision in precisions:
-        started = time.perf_counter()
-        data = backend.build(program, precision, request.count)
-        built = time.perf_counter() - started
-        run = backend.load(data, precision, request.count)
-        native = [_to_tensor(i, place) if backend.TENSORS else _to_array(i) for i in request.inputs]
-        outputs = [_to_array(o, str(r.dtype)) for o, r in zip(run(native), reference, strict=True)]
         last = precision == precisions[-1]
+        started = time.perf_counter()
         try:
+            data = backend.build(program, precision, request.count)
+            built = time.perf_counter() - started
+            run, outputs = _first_run(backend, data, precision, request, native)
             error = measure(reference, outputs)
-        except EngineError:
+        except EngineError as failure:
             if last:
                 raise
+            log.warning("%s: %s at %s: %s", request.label, name, precision, failure)
             continue
         if not error.within(TOLERANCE[precision]):
             said = f"{name} at {precision} is {error.mean:.2g} standard deviations from eager in the mean"
@@ -287,6 +289,19 @@ def _build(
         spent = median_milliseconds(functools.partial(_run_to_end, run, native, place))
         return replace(entry, build_seconds=built, milliseconds=spent), data, run
     raise AssertionError("precisions is never empty")
+
+
+def _first_run(
+    backend: Backend, data: bytes, precision: str, request: _Request, native: Sequence[Any]
+) -> tuple[Run, list[Array]]:
+    """Open what was just built and run it; whatever goes wrong with a library then is an `EngineError`."""
+    reference, _ = request.reference
+    try:
+        run = backend.load(data, precision, request.count)
+        return run, [_to_array(o, str(r.dtype)) for o, r in zip(run(native), reference, strict=True)]
+    except Exception as error:
+        said = f"{request.label} was built but cannot run: {first_line(error)}"
+        raise EngineError(said, hint=USE_EAGER) from error
 
 
 def _run_to_end(run: Run, inputs: Sequence[Any], place: str) -> None:

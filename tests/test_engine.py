@@ -280,7 +280,7 @@ def test_tensorrt_is_refused_without_a_gpu_and_says_what_to_do() -> None:
     assert "pip install" in caught.value.hint
 
 
-@pytest.mark.parametrize("fault", ["wrong", "nan", "raises"])
+@pytest.mark.parametrize("fault", ["wrong", "nan", "raises", "cannot open", "cannot run"])
 def test_auto_passes_over_an_engine_that_fails_or_lies(
     fault: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -300,6 +300,10 @@ def test_auto_passes_over_an_engine_that_fails_or_lies(
         @staticmethod
         def load(*_: object) -> Callable[[object], list[np.ndarray]]:
             value = np.nan if fault == "nan" else 3.0
+            if fault == "cannot open":
+                raise RuntimeError("a library of its own mind")
+            if fault == "cannot run":
+                return lambda *_: [][0]  # type: ignore[misc]
             return lambda *_: [np.full((1, 4, 18, 26), value, np.float32)]
 
     monkeypatch.setattr(hardware, "cuda_usable", lambda: False)
