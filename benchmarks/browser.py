@@ -20,7 +20,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -129,10 +128,8 @@ def serve(source: str, host: str, port: int, token: str | None, folder: Path) ->
     def painted(*arguments: Any, **options: Any) -> Iterator[Any]:
         for each in real(*arguments, **options):
             if isinstance(each, camera.Captured):
-                rgb = each.rgb.copy()
-                # what was decoding took until here counts too
-                paint(rgb, (now() - round(1000 * (time.monotonic() - each.at))) % (1 << 24))
-                each = replace(each, picture=rgb[..., ::-1])
+                # into the picture as it is kept; what decoding took until here counts too
+                paint(each.rgb, (now() - round(1000 * (time.monotonic() - each.at))) % (1 << 24))
             yield each
 
     camera.captures = painted  # type: ignore[assignment]
@@ -158,10 +155,11 @@ def server(
 
 
 class Proxy:
-    """A line between browser and server that can be cut."""
+    """A line between browser and server that can be cut, and may be slow: `rate` bytes a second."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, rate: float = float("inf")) -> None:
         self.target = port
+        self.rate = rate
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.port = self.listener.getsockname()[1]
         self.lines: list[socket.socket] = []
@@ -179,7 +177,11 @@ class Proxy:
         while True:
             one, _ = self.listener.accept()
             try:
-                other = socket.create_connection(("127.0.0.1", self.target))
+                other = socket.socket()
+                if self.rate < float("inf"):
+                    # what is under way is to be on the line, not in buffers of this program
+                    other.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
+                other.connect(("127.0.0.1", self.target))
             except OSError:
                 one.close()
                 continue
@@ -187,10 +189,10 @@ class Proxy:
             for ends in ((one, other), (other, one)):
                 threading.Thread(target=self._copy, args=ends, daemon=True).start()
 
-    @staticmethod
-    def _copy(source: socket.socket, to: socket.socket) -> None:
+    def _copy(self, source: socket.socket, to: socket.socket) -> None:
         with contextlib.suppress(OSError):
-            while data := source.recv(1 << 16):
+            while data := source.recv(1 << 12):
+                time.sleep(len(data) / self.rate)
                 to.sendall(data)
         with contextlib.suppress(OSError):
             to.shutdown(socket.SHUT_RDWR)
@@ -375,6 +377,26 @@ def check_cut(browser: Any, address: str) -> dict[str, Any]:
     return {"check": "a dropped connection recovers", "passed": max(times) < 5, "seconds": times}
 
 
+def check_slow(browser: Any, visitor: Visitor, address: str) -> dict[str, Any]:
+    """A visitor with 2 Mbit/s gets fewer pictures, but no old ones, and the others all of theirs."""
+    alone = visitor.pictures(4)
+    line = Proxy(int(address.rstrip("/").rpartition(":")[2]), 250e3)
+    slow = Visitor(browser, f"http://127.0.0.1:{line.port}/")
+    slow.page.wait_for_timeout(4000)
+    slow.page.evaluate("window.ages.length = 0")
+    beside = visitor.pictures(10)
+    ages = slow.page.evaluate("window.ages")
+    slow.context.close()
+    late = round(float(np.percentile(ages, 95)))
+    return {
+        "check": "a slow line gets fewer pictures, not older ones",
+        "passed": late < 1500 and beside > 0.7 * alone,
+        "slow_pictures_per_second": len(ages) / 10,
+        "slow_p95_ms": late,
+        "other_pictures_per_second_without_and_with": [alone, beside],
+    }
+
+
 def check_token(browser: Any, source: Path, work: Path) -> dict[str, Any]:
     """At an address that others reach, only the token shows the picture."""
     with server(source, work, host="0.0.0.0") as running:
@@ -525,7 +547,11 @@ def latency(browser: Any, source: Path, work: Path, seconds: float, size: tuple[
         share = (cpu(running.pid) - spent) / (time.monotonic() - began)
         step = visitor.page.inner_text("#m-step")
         visitor.context.close()
-    found = {"size": "x".join(map(str, size)), "seconds": seconds, "pictures_per_second": len(ages) / seconds}
+    found = {
+        "size": "x".join(map(str, size)),
+        "seconds": seconds,
+        "pictures_per_second": round(len(ages) / seconds, 2),
+    }
     found |= {f"p{part}_ms": round(float(np.percentile(ages, part)), 1) for part in (50, 95, 99)}
     return found | {"server_cpu_share": round(share, 2), "step_at_the_end": step}
 
@@ -574,6 +600,7 @@ def main() -> None:
                         lambda: check_two(browser, visitor, running.address),
                         lambda: check_upload(visitor, given.work),
                         lambda: check_cut(browser, running.address),
+                        lambda: check_slow(browser, visitor, running.address),
                     ):
                         told["checks"].append(check())
                         print(json.dumps(told["checks"][-1]), flush=True)

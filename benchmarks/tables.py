@@ -7,6 +7,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from benchmarks import page_tables
+
 ROOT = Path(__file__).parent.parent
 
 
@@ -378,6 +380,18 @@ TABLES = {
     "threads": (threads_table, "benchmarks/engines.json", "docs/engines.md"),
     "converters": (converters_table, "benchmarks/converters.json", "docs/engines.md"),
     "clips": (clips_table, "benchmarks/clips.json", "docs/performance.md"),
+    "transports": (
+        lambda data: rows(*page_tables.transports(data)),
+        "benchmarks/transports.json",
+        "docs/live.md",
+    ),
+    "page latency": (
+        lambda data: rows(*page_tables.latency(data)),
+        "benchmarks/browser.json",
+        "docs/live.md",
+    ),
+    "page checks": (lambda data: rows(*page_tables.checks(data)), "benchmarks/browser.json", "docs/live.md"),
+    "page faults": (lambda data: rows(*page_tables.faults(data)), "benchmarks/browser.json", "docs/live.md"),
 }
 
 

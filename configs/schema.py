@@ -77,6 +77,7 @@ class Hole(_Section):
     soft: float = Field(0.008, ge=0, le=0.1, description="width of the soft edge")
     blur: bool = Field(True, description="grow along fast motion, where the thing is smeared")
     shadow: bool = Field(True, description="take shadows that touch the thing")
+    mirror: bool = Field(True, description="take its mirror image on a wet or polished floor")
 
 
 class Plate(_Section):
@@ -89,12 +90,18 @@ class Plate(_Section):
     archive_mb: int = Field(
         64, ge=0, description="keyframes of all shots kept compressed, megabytes; 0 = no long memory"
     )
+    even: bool = Field(
+        False, description="spread the work evenly over the frames, at some cost: no picture may be late"
+    )
 
 
 class Fill(_Section):
     """What happens where the plate is not enough."""
 
     inpaint: bool = Field(True, description="the trained inpainter; false = a classical one")
+    texture: bool = Field(
+        True, description="copy texture over what is invented; takes a tenth of a second for a large hole"
+    )
 
 
 class Resume(_Section):

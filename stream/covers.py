@@ -40,22 +40,26 @@ def _covers(plate: Plate, memory: Memory, forbidden: frozenset[int]) -> tuple[By
         cover = select(memory.labels, forbidden)
         if memory.masked is not None:
             cover = cover | memory.masked
-        difference = surround.compare(plate, memory)
-        others = ((memory.labels > 0) & (cover == 0)).astype(np.uint8)
-        drags = surround.attached(difference, cover, others)
-        bare, cover = cover, grown(cover)
-        more = drags.parts | (drags.shadow > _SHADED)
-        if plate.mirrored > 0.5 and (scene := background(plate, memory)) is not None:
-            more |= reflection(memory.half, scene, bare, others) > 0
-        if more.any():
-            shape = cover.shape
-            cover = cover | grown(fit(more, shape))
+        if cover.any():
+            cover = _with_dragged(plate, memory, cover)
         small = memory.small
         away = cv2.resize(cover * np.uint8(255), small.shape[1::-1], interpolation=cv2.INTER_AREA) == 0
         away &= cv2.inRange(small, (13, 13, 13), (244, 244, 244)) > 0
         reduced = fit(cover, memory.grey.shape)
         known = plate.covers[key] = cover, away.astype(np.uint8), reduced
     return known
+
+
+def _with_dragged(plate: Plate, memory: Memory, bare: Bytes) -> Bytes:
+    """What covers a memory, grown, with what it drags along."""
+    difference = surround.compare(plate, memory)
+    others = ((memory.labels > 0) & (bare == 0)).astype(np.uint8)
+    drags = surround.attached(difference, bare, others)
+    cover = grown(bare)
+    more = drags.parts | (drags.shadow > _SHADED)
+    if plate.mirrored > 0.5 and (scene := background(plate, memory)) is not None:
+        more |= reflection(memory.half, scene, bare, others) > 0
+    return cover | grown(fit(more, cover.shape)) if more.any() else cover
 
 
 def select(labels: Labels, ids: Collection[int]) -> Bytes:

@@ -9,14 +9,14 @@ import cv2
 import numpy as np
 
 from configs.schema import Config
-from stream import paint, planes, surround, trail, vote
+from stream import crops, paint, planes, surround, trail, vote
 from stream import still as still_plate
 from stream.arrays import Bytes, u8
 from stream.background import background
 from stream.boxes import Box, parts
+from stream.covers import blocked
 from stream.crops import Inpaint
 from stream.elsewhere import Elsewhere
-from stream.hole import bounds
 from stream.plate import Memory, Plate, vote_size
 from stream.reflection import reflection
 from stream.types import INVENTED, SEEN, UNTOUCHED, Filled, Frame, Hole, Motion
@@ -25,7 +25,7 @@ _SHADED_RATE = 0.1
 _FLAT = 0.5
 """Trust from which paint can be carried along, so that its texture does not swim."""
 
-__all__ = ["Inpaint", "fill"]
+__all__ = ["Inpaint", "fill", "prepare"]
 
 
 def fill(
@@ -61,8 +61,10 @@ def fill(
             drags = dragged(hole, memory, plate.differences[memory.index])
             # A shadow goes where its thing goes: what is dark beside it for a moment is something else.
             shaded = plate.shaded + _SHADED_RATE * (bool(drags.shadow.any()) - plate.shaded)
-            mirror = reflection(memory.half, scene, *_things(hole, memory))
-            mirrored = plate.mirrored + _SHADED_RATE * (bool(mirror.any()) - plate.mirrored)
+            mirror, mirrored = None, 0.0
+            if config.hole.mirror:
+                mirror = reflection(memory.half, scene, *_things(hole, memory))
+                mirrored = plate.mirrored + _SHADED_RATE * (bool(mirror.any()) - plate.mirrored)
             if mirrored > 0.5 >= plate.mirrored:
                 plate.covers.clear()
             plate = replace(plate, shaded=shaded, mirrored=mirrored)
@@ -103,13 +105,24 @@ def fill(
             got = more.origin > 0
             patch[got], origin[got], unseen[got] = more.rgb[got], more.origin[got], 0
     flat = view is None or motion.static or trail.trust(plate, view) >= _FLAT
+    how = crops.invent if flat and config.fill.texture else crops.sketch
     patch, next_paint = paint.complete(
-        frame, patch, unseen, wanted, hole.box, motion, plate.paint, inpaint, flat
+        frame, patch, unseen, wanted, hole.box, motion, plate.paint, inpaint, flat, how
     )
     done = planes.write_back(frame, patch, hole.alpha[y0:y1, x0:x1], hole.box)
     return Filled(done, origin, hole.box, (), (), frame), replace(
         plate, paint=next_paint, used=tuple(sorted(used)), still=still
     )
+
+
+def prepare(plate: Plate, index: int, forbidden: Iterable[int]) -> None:
+    """Find out what covers frame `index`, which has no hole, so that a later hole need not wait for it.
+
+    Else all frames that are remembered are looked at when the first hole of a thing asks for them.
+    """
+    memory = plate.memory(index)
+    if memory is not None:
+        blocked(plate, memory, forbidden)
 
 
 def _things(hole: Hole, memory: Memory) -> tuple[Bytes, Bytes]:
@@ -146,9 +159,10 @@ def attach(
         return hole
     size = frame.width, frame.height
     wide = np.asarray(cv2.resize(more, size, interpolation=cv2.INTER_LINEAR))
-    wide = np.where(wide < 48, 0, wide).astype(np.uint8)
+    cv2.threshold(wide, 47, 255, cv2.THRESH_TOZERO, dst=wide)
     alpha = u8(cv2.max(hole.alpha, wide))
-    return Hole(alpha, bounds(alpha > 0), hole.tracks)
+    x, y, w, h = cv2.boundingRect(alpha)
+    return Hole(alpha, (x, y, x + w, y + h) if w and h else None, hole.tracks)
 
 
 def _widened(part: Box, box: Box, frame: Frame) -> Box:

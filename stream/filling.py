@@ -84,6 +84,13 @@ class Filling:
         self._plate.clear()
         self._elsewhere = Elsewhere(self._config.plate.archive_mb << 20)
 
+    def trim(self) -> None:
+        """Forget what is known of things that nothing remembered shows; for runs without an end."""
+        shown = {number for known in self._plate.values() for m in known.memories for number in m.ids}
+        shown |= {each.id for seen in self._waiting for each in seen.tracks}
+        self._latest = {key: value for key, value in self._latest.items() if key in shown}
+        self._verdicts = {key: value for key, value in self._verdicts.items() if key in shown}
+
     def skip(self) -> list[int]:
         """Give up the frames that have become ripe, as after a shorter look-ahead; return their indices."""
         ripe = sum(self._ripe(each, self._waiting[-1]) for each in self._waiting)
@@ -182,6 +189,9 @@ class Filling:
             else:
                 wanted = hole.make_hole(frame, tracks, verdicts, seen.motion, self._config.hole)
         if wanted.box is None:
+            if self._config.plate.even:
+                with self._clock.time("fill"):
+                    fill.prepare(known, frame.index, self._forbidden())
             return Filled(frame, np.zeros((0, 0), np.uint8), None, verdicts, tracks, frame)
         done: tuple[Completed, ...] = ()
         with self._clock.time("fill"):
@@ -195,13 +205,12 @@ class Filling:
                     self._completer,
                 )
                 wanted = kept.widened(wanted, done)
-            forbidden = judge.forbidden(tuple(self._latest.values()), tuple(self._verdicts.values()))
             filled, self._plate[seen.shot] = fill.fill(
                 frame,
                 wanted,
                 known,
                 seen.motion,
-                forbidden,
+                self._forbidden(),
                 self._inpaint,
                 self._config,
                 self._elsewhere,
@@ -209,6 +218,9 @@ class Filling:
             )
         filled = kept.put_back(filled, done, wanted)
         return replace(filled, verdicts=verdicts, tracks=tracks, before=frame)
+
+    def _forbidden(self) -> set[int]:
+        return judge.forbidden(tuple(self._latest.values()), tuple(self._verdicts.values()))
 
     def _with_hindsight(self, seen: Seen, frame: Frame) -> tuple[Track, ...]:
         """The frame's tracks as the frames behind it in the look-ahead correct them."""

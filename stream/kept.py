@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from stream import deocclude, order, planes
+from stream import deocclude, judge, order, planes
 from stream.arrays import Bytes
 from stream.boxes import Box
 from stream.completer import witness
@@ -15,6 +15,8 @@ from stream.deocclude import Completed
 from stream.hole import bounds
 from stream.squares import Network
 from stream.types import INVENTED, REFERENCE, SEEN, Filled, Frame, Hole, Track, Verdict
+
+_AWAY = 90
 
 Opener = Callable[[], Network | None]
 """Opens the network, or gives it again; None where there is none."""
@@ -41,22 +43,38 @@ def remember(
     verdicts: Mapping[int, Verdict],
     open_network: Opener,
 ) -> KeptState:
-    """Take in the newest frame; nothing is done where nobody goes, or nobody stays."""
-    kept, gone = _sides(verdicts)
+    """Take in the newest frame; nothing is done where nobody who goes comes near one who stays."""
+    kept, gone = _sides(tracks, verdicts)
     mixed = [each for each in tracks if each.id in kept or each.id in gone]
-    if not any(each.id in gone for each in mixed):
-        return state
-    if not state.seen.views and not any(each.id in kept for each in mixed):
+    passing = [each for each in mixed if each.id in gone]
+    near = {each.id for each in mixed if each.id in kept and _near(each, passing)}
+    # Who was near a moment ago may be hidden wholly now, and have no track.
+    present = {each.id for each in mixed}
+    missing = any(
+        number not in present and frame.index - mine[-1].index < _AWAY
+        for number, mine in state.seen.views.items()
+    )
+    if not passing or not (near or missing):
         return state
 
-    def judge(back: Track, front: Track) -> float:
+    def seen_by_network(back: Track, front: Track) -> float:
         # Who of two that stay is in front is nothing to the fill.
         network = open_network() if (back.id in kept) != (front.id in kept) else None
         return witness(frame.rgb, network)(back, front) if network is not None else 0.0
 
-    now, ordering = order.step(state.ordering, mixed, frame.height, judge)
-    seen = deocclude.observe(state.seen, frame.rgb, frame.index, mixed, now, kept, gone)
+    now, ordering = order.step(state.ordering, mixed, frame.height, seen_by_network)
+    seen = deocclude.observe(state.seen, frame.rgb, frame.index, mixed, now, near, gone)
     return KeptState(ordering, seen, {**state.orders, frame.index: now})
+
+
+def _near(thing: Track, passing: Sequence[Track]) -> bool:
+    """Whether somebody passes within the thing's own height of it."""
+    x0, y0, x1, y1 = thing.instance.box
+    reach = y1 - y0
+    return any(
+        x0 - reach < box[2] and box[0] < x1 + reach and y0 - reach < box[3] and box[1] < y1 + reach
+        for box in (each.instance.box for each in passing)
+    )
 
 
 def complete(
@@ -75,7 +93,7 @@ def complete(
     if now is None:
         return (), state
     orders = {index: each for index, each in state.orders.items() if index > frame.index}
-    kept, gone = _sides(verdicts)
+    kept, gone = _sides(tracks, verdicts)
     hidden = any(pair.back in kept and pair.front in gone for pair in now.pairs)
     done, seen = deocclude.complete(
         state.seen,
@@ -143,9 +161,15 @@ def _common(first: Box, second: Box) -> tuple[tuple[slice, slice], tuple[slice, 
     return a, b
 
 
-def _sides(verdicts: Mapping[int, Verdict]) -> tuple[frozenset[int], frozenset[int]]:
-    """Ids of those that stay, and of those that go."""
+def _sides(tracks: Sequence[Track], verdicts: Mapping[int, Verdict]) -> tuple[frozenset[int], frozenset[int]]:
+    """Ids of those that stay and may move, and of those that go.
+
+    What stays and rests is part of the scene: the plate knows it as it is.
+    """
+    resting = {each.id for each in tracks} - judge.forbidden(tracks, ())
     return (
-        frozenset(number for number, said in verdicts.items() if said.action == "keep"),
+        frozenset(
+            number for number, said in verdicts.items() if said.action == "keep" and number not in resting
+        ),
         frozenset(number for number, said in verdicts.items() if said.action == "remove"),
     )

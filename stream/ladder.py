@@ -42,20 +42,29 @@ every 4th that comes."""
 
 _DOWN_LATENCY = 0.12
 _FAR_DOWN_LATENCY = 0.2
-_DOWN_DROPS = 0.05
+_DOWN_DROPS, _DOWN_LASTING = 0.15, 0.05
+_BLIND_SECONDS = 0.14
+_BAD = 0.75
+"""A single moment of hesitation is not yet a load: so many of the last second's pictures were no later."""
+
+_LASTING_SECONDS = 4.0
 _SETTLE_SECONDS = 1.0
 """A step must have shown what it brings before the next is taken."""
 
-_WELL_SECONDS, _LONGEST_WELL = 4.0, 64.0
+_WELL_SECONDS, _LONGEST_WELL = 3.0, 48.0
 _FAILED_SECONDS = 4.0
 _FITS = 0.8
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """The last second: share of pictures dropped, a bad latency in seconds, the busiest room's share."""
+    """The last second: share of pictures dropped, a bad latency in seconds, the busiest room's share.
+
+    `lasting`: the share dropped of the last four seconds.
+    """
 
     drops: float
+    lasting: float
     latency: float
     busy: float
 
@@ -85,7 +94,7 @@ def step(state: State, load: Load | None, now: float) -> State:
     """The state after another picture; `load` None: too little has been measured yet."""
     if load is None or now - state.since < _SETTLE_SECONDS:
         return state
-    if load.drops > _DOWN_DROPS or load.latency > _DOWN_LATENCY:
+    if load.drops > _DOWN_DROPS or load.lasting > _DOWN_LASTING or load.latency > _DOWN_LATENCY:
         if state.at + 1 >= len(STEPS):
             return replace(state, well_since=None)
         far = 2 if load.latency > _FAR_DOWN_LATENCY and state.at + 2 < len(STEPS) else 1
@@ -94,7 +103,8 @@ def step(state: State, load: Load | None, now: float) -> State:
         return State(state.at + far, now, None, patience, state.rose)
     if state.at == 0:
         return state
-    if load.busy > _FITS:
+    above = STEPS[state.at - 1]
+    if load.busy * state.step.shown / above.shown > _FITS:
         return replace(state, well_since=None)
     well_since = now if state.well_since is None else state.well_since
     if now - well_since < state.patience:
@@ -102,11 +112,16 @@ def step(state: State, load: Load | None, now: float) -> State:
     return State(state.at - 1, now, None, state.patience, now)
 
 
-def applied(config: Config, step: Step) -> Config:
-    """The settings with what the step gives up."""
-    if step == STEPS[0]:
+def applied(config: Config, step: Step, rate: float = 30.0) -> Config:
+    """The settings with what the step gives up; `rate`: frames analysed a second.
+
+    Between two looks masks are carried by motion, which goes astray with time and not with frames: where few
+    frames are analysed more of them are looked at.
+    """
+    every = max(1, min(max(config.perceive.every, step.every), round(_BLIND_SECONDS * rate)))
+    if step == STEPS[0] and every == config.perceive.every:
         return config
-    perceive = config.perceive.model_copy(update={"every": max(config.perceive.every, step.every)})
+    perceive = config.perceive.model_copy(update={"every": every})
     plate = config.plate.model_copy(update={"sources": min(config.plate.sources, step.sources)})
     hole = config.hole.model_copy(update={"shadow": config.hole.shadow and step.shadow})
     return config.model_copy(update={"perceive": perceive, "plate": plate, "hole": hole})
@@ -147,8 +162,11 @@ class Meter:
         latencies = sorted(each[1] for each in recent)
         return (len(recent) - 1) / max(span, 1e-3), latencies[len(latencies) // 2]
 
-    def load(self, ahead: float = 0.0, over: float = 1.0) -> Load | None:
-        """How the last second went, None before there is one; `ahead`: seconds of latency that are wanted."""
+    def load(self, ahead: float = 0.0, begun: float = 0.0, over: float = 1.0) -> Load | None:
+        """How the last second went, None before there is one.
+
+        `ahead`: seconds of latency that are wanted; `begun`: when the step at hand was taken.
+        """
         now = time.monotonic()
         since = now - over
         came = sum(each >= since for each in list(self._came))
@@ -156,6 +174,9 @@ class Meter:
         if came < 3 or len(latencies) < 3 or not self._came or self._came[0] > since:
             return None
         drops = sum(each >= since for each in list(self._dropped))
+        longer = now - _LASTING_SECONDS
+        lasting = sum(each >= longer for each in list(self._dropped)) if begun <= longer else 0
+        all_came = sum(each >= longer for each in list(self._came))
         busy = max(
             (
                 sum(seconds for at, seconds in list(worked) if at >= since) / over
@@ -163,5 +184,5 @@ class Meter:
             ),
             default=0.0,
         )
-        bad = latencies[int(0.9 * (len(latencies) - 1))]
-        return Load(drops / came, bad - ahead, busy)
+        bad = latencies[int(_BAD * (len(latencies) - 1))]
+        return Load(drops / came, lasting / all_came, bad - ahead, busy)

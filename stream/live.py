@@ -2,24 +2,28 @@
 
     reader --newest--> analysis --one--> fill --> Shown: whoever looks, and the recording
 
-Analysis of the next frame overlaps the fill of this one. A frame is taken only when the fill is free to take
-the one before, so none ever waits in a queue. Under load the steps of `stream.ladder` are given up in order.
+Analysis of the next frame overlaps the fill of this one. A frame is taken only when the fill has taken the
+one before, so none waits between the two. Under load the steps of `stream.ladder` are given up in order.
 """
 
 from __future__ import annotations
 
 import queue
+import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from functools import cached_property
 from pathlib import Path
-from types import TracebackType
+from types import ModuleType, TracebackType
 from typing import Self
 
+import cv2
+
 from configs.schema import Config, load_config
+from engines.threads import available_threads
 from stream import camera, judge, ladder, perceive
 from stream.analysis import Analysis, Seen
 from stream.camera import Away, Captured
@@ -27,76 +31,20 @@ from stream.clock import Clock
 from stream.errors import CleanplateError, UsageError
 from stream.filling import Filling
 from stream.inpaint import open_inpaint
-from stream.overlay import away_picture
 from stream.recording import Recording
 from stream.rules import check_class
-from stream.types import Action, Filled, Frame, Image, Track, Verdict
+from stream.shown import Shown, Status
+from stream.types import Action, Filled, Frame
+
+__all__ = ["Live", "Shown", "Status", "live"]
 
 _TIME_BASE = Fraction(1, 90_000)
+_HICCUP = 3
+"""Pictures that may wait while nothing is given up yet: a moment's delay is caught up without a loss."""
+
+_TRIM_FRAMES = 900
 _AWAY_SECONDS = 0.5
 """While the source is away its last plate is shown again this often, so that everybody sees how long."""
-
-
-@dataclass(frozen=True)
-class Shown:
-    """One picture as shown; `number` counts from 0, `time` is when it was taken, seconds since the first.
-
-    `tracks` and `verdicts` are what was known of it; `latency_seconds` from its capture to here. `away`: the
-    source has vanished, and this is the last picture, marked; its `filled` is of the last real one.
-    """
-
-    number: int
-    filled: Filled
-    time: Fraction
-    latency_seconds: float
-    away: bool = False
-    away_seconds: float = 0.0
-
-    @cached_property
-    def image(self) -> Image:
-        """The cleaned picture, uint8 H x W x 3 RGB."""
-        clean = self.filled.frame.rgb
-        return away_picture(clean, self.away_seconds) if self.away else clean
-
-    @property
-    def before(self) -> Image:
-        """The picture as it came, uint8 H x W x 3 RGB."""
-        return self.filled.before.rgb
-
-    @property
-    def tracks(self) -> tuple[Track, ...]:
-        """The things in it."""
-        return self.filled.tracks
-
-    @property
-    def verdicts(self) -> tuple[Verdict, ...]:
-        """What happens to each of them, and why."""
-        return self.filled.verdicts
-
-
-@dataclass(frozen=True)
-class Status:
-    """How a live run is doing; rates and latency (median) are of the last two seconds.
-
-    `dropped`: pictures that came and were not shown since the beginning; `step`: what is given up for speed
-    now, "full" = nothing; `recording`: the file, if there is one; `error`: why it `ended`, None at the end of
-    a file or after `close`; `warnings`: what went wrong beside the pictures, in words.
-    """
-
-    frames_per_second: float
-    latency_seconds: float
-    dropped: int
-    step: str
-    recording: str | None
-    source: str
-    preset: str
-    look_ahead: float
-    remove: tuple[str, ...]
-    keep: tuple[str, ...]
-    away: bool
-    ended: bool
-    error: str | None
-    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -135,7 +83,7 @@ class Live:
         self._wishes = _Wishes(config)
         self._stop = stop
         self._lock = threading.Condition()
-        self._newest: Captured | None = None
+        self._waiting: deque[Captured] = deque()
         self._shown: Shown | None = None
         self._away: tuple[float, str] | None = None
         self._error: BaseException | None = None
@@ -151,12 +99,15 @@ class Live:
         self._warnings: list[str] = []
         self._asides: list[threading.Thread] = []
         self._clock = Clock()
+        # analysis and fill already keep two cores busy; OpenCV's own threads would only wait for them
+        self._cv_threads = cv2.getNumThreads()
+        cv2.setNumThreads(1)
         self._relation = judge.open_relation(config.judge)
         height, width = first.rgb.shape[:2]
         self._networks = perceive.open_networks(config, width, height)
         self._inpaint = open_inpaint(config)
         if camera.kind_of(source) == "file":
-            self._newest = replace(first, at=time.monotonic())
+            self._waiting.append(replace(first, at=time.monotonic()))
         self._threads = [
             self._start("reader", lambda: self._read(captured)),
             self._start("analysis", self._analyse),
@@ -235,7 +186,7 @@ class Live:
             raise self._error
 
     def aside(self, name: str, work: Callable[[], None]) -> None:
-        """Do something beside the run, such as serving viewers, in a thread; an error ends the run."""
+        """Do something beside the run in a thread of its own, such as serving viewers; an error ends both."""
         self._asides.append(self._start(name, work))
 
     def decide(self, track: int, action: Action | None) -> None:
@@ -324,6 +275,8 @@ class Live:
     def _end(self) -> None:
         self._stop_recording()
         with self._lock:
+            if not self._ended:
+                cv2.setNumThreads(self._cv_threads)
             self._ended = True
             self._lock.notify_all()
 
@@ -367,9 +320,10 @@ class Live:
                 if each.late:
                     self._drop()
                     continue
-                if self._newest is not None:
+                self._waiting.append(each)
+                while len(self._waiting) > (_HICCUP if self._ladder.at == 0 else 1):
+                    self._waiting.popleft()
                     self._drop()
-                self._newest = each
                 self._lock.notify_all()
         with self._lock:
             self._source_ended = True
@@ -380,13 +334,10 @@ class Live:
         self._meter.dropped()
 
     def _take(self) -> Captured | None:
-        """The newest picture; None when there is none for a while."""
+        """The next picture; None when there is none for a while."""
         with self._lock:
-            self._lock.wait_for(
-                lambda: self._newest is not None or self._source_ended or self._stop.is_set(), 0.1
-            )
-            taken, self._newest = self._newest, None
-        return taken
+            self._lock.wait_for(lambda: bool(self._waiting) or self._source_ended or self._stop.is_set(), 0.1)
+            return self._waiting.popleft() if self._waiting else None
 
     def _analyse(self) -> None:
         analysis: Analysis | None = None
@@ -397,7 +348,7 @@ class Live:
             captured = self._take()
             if captured is None:
                 self._free.release()
-                if self._source_ended and self._newest is None:
+                if self._source_ended and not self._waiting:
                     self._analysed.put(None)
                     return
                 continue
@@ -407,7 +358,8 @@ class Live:
                 size = frame.width, frame.height
                 analysis = None
             wishes = self._wishes
-            config = ladder.applied(wishes.config, self._ladder.step)
+            rate = self._meter.now()[0] or 30.0
+            config = ladder.applied(wishes.config, self._ladder.step, rate)
             if analysis is None:
                 analysis = Analysis(config, self._networks, self._relation, self._clock)
             elif config != heeded:
@@ -450,6 +402,8 @@ class Live:
                 for index in filling.skip():
                     taken.pop(index, None)
             heeded = each.config
+            if frame.index % _TRIM_FRAMES == 0:
+                filling.trim()
             if each.wishes.resets != resets:
                 filling.forget()
                 resets = each.wishes.resets
@@ -459,7 +413,9 @@ class Live:
             self._meter.worked("fill", time.monotonic() - began)
             with self._lock:
                 self._ladder = ladder.step(
-                    self._ladder, self._meter.load(self.status.look_ahead), time.monotonic()
+                    self._ladder,
+                    self._meter.load(self.status.look_ahead, self._ladder.since),
+                    time.monotonic(),
                 )
         if filling is not None and not self._stop.is_set():
             for filled in filling.rest():
@@ -513,6 +469,10 @@ def live(
     """
     config = config or load_config("webcam")
     judge.check(config.judge)
+    if not config.engine.threads:
+        # the fill runs beside the networks all the time
+        engine = config.engine.model_copy(update={"threads": max(1, available_threads() // 2)})
+        config = config.model_copy(update={"engine": engine})
     stop = threading.Event()
     captured = camera.captures(source, stop, size=size, loop=loop)
     first = next((each for each in captured if isinstance(each, Captured)), None)
@@ -536,3 +496,22 @@ def _frame(captured: Captured, index: int, last: Fraction) -> Frame:
     rgb = captured.rgb
     pts = round(max(captured.time, last + _TIME_BASE) / _TIME_BASE)
     return Frame(index, pts, _TIME_BASE, (rgb,), "rgb24", rgb.shape[1], rgb.shape[0])
+
+
+class _Module(ModuleType):
+    """This file as a package's attribute hides the function of its name: so it can be called as well."""
+
+    def __call__(
+        self,
+        source: str | int,
+        config: Config | None = None,
+        *,
+        record: Path | None = None,
+        overwrite: bool = False,
+        size: tuple[int, int] | None = None,
+        loop: bool = False,
+    ) -> Live:
+        return live(source, config, record=record, overwrite=overwrite, size=size, loop=loop)
+
+
+sys.modules[__name__].__class__ = _Module

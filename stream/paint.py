@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -9,7 +11,7 @@ from numpy.typing import NDArray
 from stream import geometry
 from stream.arrays import f32, u8
 from stream.boxes import Box
-from stream.crops import CROP, Inpaint, invent, sketch, spread
+from stream.crops import CROP, Inpaint, spread
 from stream.plate import Paint
 from stream.types import Frame, Image, Mask, Motion
 
@@ -29,13 +31,15 @@ def complete(
     last: Paint | None,
     inpaint: Inpaint | None,
     flat: bool,
+    how: Callable[[Image, NDArray[np.uint8], Inpaint | None, float], Image],
 ) -> tuple[Image, Paint | None]:
     """Invent the `unseen` pixels of a box (all arrays of the box's size) and return what to carry on.
 
     The last frame's paint is moved with the camera and brought to the brightness of what is known around
     it; only what it does not cover is invented, so it does not boil. In a scene that is not `flat` paint goes
-    astray within a few frames: there it has no texture, which would swim, and is mixed with fresh paint.
-    Where seen content replaces paint the change takes five frames.
+    astray within a few frames: there it should have no texture, which would swim, and is mixed with fresh
+    paint. `how`: what invents, with texture or without (`stream.crops`). Where seen content replaces paint
+    the change takes five frames.
     """
     carried, strength, covered = _carry(last, frame, motion, box)
     fading = (strength > _FADE + 0.01) & (wanted > 0) & (unseen == 0)
@@ -52,9 +56,9 @@ def complete(
         out = np.where(kept[..., None], fitted, patch)
     fresh = np.where(kept, np.uint8(0), unseen)
     if fresh.any():
-        out = _invent(frame, out, fresh, box, inpaint, flat)
+        out = _invent(frame, out, fresh, box, inpaint, how)
     if not flat and kept.any():
-        anew = _invent(frame, patch, unseen, box, None, flat)
+        anew = _invent(frame, patch, unseen, box, None, how)
         out = _mix(out, anew, np.where(kept, np.float32(_ANEW), np.float32(0)))
     weight = np.where(fading, strength - np.float32(_FADE), np.float32(0))
     if fading.any():
@@ -98,7 +102,12 @@ def _fit(carried: Image, patch: Image, known: Mask) -> Image:
 
 
 def _invent(
-    frame: Frame, patch: Image, unseen: NDArray[np.uint8], box: Box, inpaint: Inpaint | None, flat: bool
+    frame: Frame,
+    patch: Image,
+    unseen: NDArray[np.uint8],
+    box: Box,
+    inpaint: Inpaint | None,
+    how: Callable[[Image, NDArray[np.uint8], Inpaint | None, float], Image],
 ) -> Image:
     """Invent the unseen pixels from the frame with what is known of the hole laid in."""
     x0, y0, x1, y1 = box
@@ -109,7 +118,6 @@ def _invent(
     around[y0 - top : y1 - top, x0 - left : x1 - left] = patch
     pad = y0 - top, bottom - y1, x0 - left, right - x1
     missing = u8(cv2.copyMakeBorder(unseen, *pad, cv2.BORDER_CONSTANT, value=0))
-    how = invent if flat else sketch
     return how(around, missing, inpaint, _THIN * frame.height / 360)[
         y0 - top : y1 - top, x0 - left : x1 - left
     ]

@@ -68,6 +68,7 @@ class Recording:
         self._encoder, self._options = _ENCODERS[container]
         fragments = {"movflags": "frag_keyframe+empty_moov+default_base_moof"}
         try:
+            self._part.touch()  # the library opens it only when the first picture comes
             self._output = av.open(
                 f"file:{self._part}",
                 "w",

@@ -17,12 +17,18 @@ _LARGE = 500_000
 
 def shrink(frame: Frame, size: tuple[int, int]) -> Image:
     """The frame's RGB at a smaller `size` (width, height)."""
-    picture = frame.half if _has_half(frame.rgb, size) else frame.rgb
-    while _has_half(picture, size):
-        picture = halve(picture)
+    picture = halved(frame, size)
     if picture.shape[1::-1] == size:
         return picture
     return np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def halved(frame: Frame, size: tuple[int, int]) -> Image:
+    """The frame's RGB, halved while it is large and stays no smaller than `size` (width, height)."""
+    picture = frame.half if _has_half(frame.rgb, size) else frame.rgb
+    while _has_half(picture, size):
+        picture = halve(picture)
+    return picture
 
 
 def halve(picture: Image) -> Image:

@@ -87,12 +87,11 @@ def choose(
     points = np.stack([xs[take] + origin[0], ys[take] + origin[1]], 1).astype(np.float32)
     layers = (False, True) if view.motion.near.any() else (False,)
     seen = np.zeros((len(candidates), len(take)), np.float32)
-    for k, memory in enumerate(candidates):
-        cover = blocked(plate, memory, forbidden)
-        to_cover = scale_to(cover.shape, frame.width, frame.height)
-        for near in layers:
-            back = relate(view, memory.view, near, direct=False)
-            seen[k] += _look(cover, to_cover, geometry.apply(back, points), frame) / len(layers)
+    covers = [blocked(plate, memory, forbidden) for memory in candidates]
+    for near in layers:
+        backs = [relate(view, memory.view, near, direct=False) for memory in candidates]
+        places = np.stack([geometry.apply(back, points) for back in backs])
+        seen += _look(covers, places, frame) / len(layers)
     decay = 3.0 + 30.0 * plate.trust
     nearness = np.array([np.exp(-steps(m.seconds, seconds) / decay) for m in candidates], np.float32)
     habit = np.array([0.1 * len(take) * (m.index in plate.used) for m in candidates], np.float32)
@@ -245,13 +244,17 @@ def _candidates(plate: Plate, view: View) -> list[Memory]:
     return [plate.memories[position[i]] for i in sorted(chosen)]
 
 
-def _look(cover: NDArray[np.uint8], to_cover: Homography, points: geometry.Points, frame: Frame) -> Float:
-    points = np.nan_to_num(points, nan=-1.0, posinf=-1.0, neginf=-1.0)
-    inside = (points >= 0).all(1) & (points[:, 0] <= frame.width - 1) & (points[:, 1] <= frame.height - 1)
-    at = np.rint(geometry.apply(to_cover, np.where(inside[:, None], points, 0)))
-    x = np.clip(at[:, 0], 0, cover.shape[1] - 1).astype(int)
-    y = np.clip(at[:, 1], 0, cover.shape[0] - 1).astype(int)
-    return f32((inside & (cover[y, x] == 0)).astype(np.float32))
+def _look(covers: Sequence[NDArray[np.uint8]], places: Float, frame: Frame) -> Float:
+    """Where K frames show background at places (K, n, 2) of their own, (K, n): 1 or 0."""
+    places = np.nan_to_num(places, nan=-1.0, posinf=-1.0, neginf=-1.0)
+    inside = (places >= 0).all(2) & (places[..., 0] <= frame.width - 1) & (places[..., 1] <= frame.height - 1)
+    places = np.where(inside[..., None], places, np.float32(0))
+    out = np.empty(inside.shape, bool)
+    for k, cover in enumerate(covers):
+        at = np.rint(geometry.apply(scale_to(cover.shape, frame.width, frame.height), places[k])).astype(int)
+        np.clip(at, 0, (cover.shape[1] - 1, cover.shape[0] - 1), out=at)
+        np.equal(cover[at[:, 1], at[:, 0]], 0, out=out[k])
+    return f32(out & inside)
 
 
 def inside_of(into: Homography, size: tuple[int, int], frame: Frame) -> NDArray[np.uint8]:

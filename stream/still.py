@@ -80,7 +80,12 @@ def recall(
         gain = exposure(plate, light, current, np.eye(3), forbidden)
         # Wanted when this frame is asked what it shows.
         last.gains[frame.index] = 1 / gain[0], 1 / gain[1], 1 / gain[2]
-    if last is None or light is None or last.pose != view.pose or max(abs(g - 1) for g in gain) > _DRIFT:
+    same_light = max(abs(g - 1) for g in gain) <= _DRIFT
+    if last is not None and light is not None and not same_light and plate.config.even:
+        # What is known is brought to the new light; to ask again for all of it would take many frames' time.
+        last = replace(last, light=frame.index, rgb=_lit(last.rgb, gain), gains={})
+        light, gain, same_light = current, UNLIT, True
+    if last is None or light is None or last.pose != view.pose or not same_light:
         light, gain = current, UNLIT
         nothing = np.zeros(frame.rgb.shape[:2], np.uint8)
         noisy = _noisy(same, current)
@@ -113,10 +118,12 @@ def _without(still: Still, ids: frozenset[int], memories: list[Memory]) -> Still
 
 
 def _lit(rgb: Image, gain: Gain) -> Image:
-    if gain == UNLIT:
+    """Colours (..., 3) in another light."""
+    if gain == UNLIT or not rgb.size:
         return rgb
-    lit: Image = np.clip(rgb * np.array(gain, np.float32) + 0.5, 0, 255).astype(np.uint8)
-    return lit
+    levels = np.arange(256, dtype=np.float32)[:, None] * np.array(gain, np.float32) + np.float32(0.5)
+    table = np.clip(levels, 0, 255).astype(np.uint8)[None]
+    return u8(cv2.LUT(np.ascontiguousarray(rgb).reshape(-1, 1, 3), table)).reshape(rgb.shape)
 
 
 def _look_up(
@@ -143,59 +150,66 @@ def _look_up(
         usual = _grey(scene.rgb[rows, columns]), scene.sure[rows, columns]
     place = ys * frame.width + xs
 
-    def ask(memories: list[Memory], which: NDArray[np.intp]) -> tuple[Image, NDArray[np.bool_], Float]:
-        """What memories show at some pixels (K, n, 3), whether it is background (K, n), and how near."""
+    def ask(
+        memories: list[Memory], which: NDArray[np.intp], have: NDArray[np.intp]
+    ) -> tuple[Image, NDArray[np.bool_], Float]:
+        """What memories show at some pixels (K, n, 3), whether it is background (K, n), and how near (K, 1).
+
+        `have` (n,): sightings at hand; no more memories are asked once every pixel has as many as count.
+        """
         at = place[which]
-        rows, columns = ys[which], xs[which]
         rgb = np.empty((len(memories), len(at), 3), np.uint8)
         clear = np.empty((len(memories), len(at)), bool)
+        asked = 0
         for k, memory in enumerate(memories):
             cover = blocked(plate, memory, still.forbidden)
-            height, width = cover.shape
-            there = at
-            if (height, width) != frame.rgb.shape[:2]:
-                there = rows * height // frame.height * width + columns * width // frame.width
-            np.equal(cover.ravel().take(there), 0, out=clear[k])
+            if cover.shape not in in_cover:
+                height, width = cover.shape
+                rows = ys * height // frame.height
+                in_cover[cover.shape] = rows * width + xs * width // frame.width
+            np.equal(cover.ravel().take(in_cover[cover.shape][which]), 0, out=clear[k])
             memory.rgb.reshape(-1, 3).take(at, 0, out=rgb[k], mode="clip")
-        if not steady:
-            rgb = _all_lit(rgb, [_gain(still, plate, m, light) for m in memories])
-        apart = np.array([steps(m.seconds, current.seconds) for m in memories])
-        return rgb, clear, (0.05 + np.exp(-apart / 8.0)).astype(np.float32)[:, None]
+            if not steady:
+                rgb[k] = _lit(rgb[k], _gain(still, plate, memory, light))
+            have = have + clear[k]
+            asked = k + 1
+            if have.min() >= _SIGHTINGS:
+                break
+        apart = np.array([steps(m.seconds, current.seconds) for m in memories[:asked]])
+        nearness = (0.05 + np.exp(-apart / 8.0)).astype(np.float32)[:, None]
+        return rgb[:asked], clear[:asked], nearness
 
+    in_cover: dict[tuple[int, ...], NDArray[np.intp]] = {}
     best = frame.rgb[ys, xs]
     known = np.zeros(len(ys), np.uint8)
     which = np.arange(len(ys))
-    rgb, clear, nearness = ask(same[:_NEAREST], which)
-    while True:
+    rgb, clear, nearness = ask(same[:_NEAREST], which, np.zeros(len(ys), np.intp))
+    for last in (len(same) <= _NEAREST, True):
         count = clear.sum(0)
-        last = len(clear) == len(same)
         done = np.flatnonzero((count >= _ENOUGH) | ((count > 0) & last))
         if len(done):
             chosen = which[done]
             # Only the nearest sightings of a pixel count.
-            seen = clear[:, done]
+            every = len(done) == len(which)
+            seen = clear if every else clear[:, done]
+            shown = rgb if every else rgb[:, done]
             weight = nearness * (seen & (np.cumsum(seen, 0, np.uint8) <= _SIGHTINGS))
             there = None if usual is None else (usual[0][chosen], usual[1][chosen])
             if scene is None or scene.calm:
-                best[chosen] = _agreed(rgb[:, done], weight, there, still.noisy)
+                best[chosen] = _agreed(shown, weight, there, still.noisy)
             else:
                 # Where things come and go all the time, what was seen last is most likely there still.
                 newest = (weight > 0).argmax(0)
-                best[chosen] = np.take_along_axis(rgb[:, done], newest[None, :, None], 0)[0]
+                best[chosen] = np.take_along_axis(shown, newest[None, :, None], 0)[0]
             known[chosen] = 1
         rest = np.flatnonzero(count < _ENOUGH)
         if last or not len(rest):
-            return best, known
+            break
         which = which[rest]
-        more = ask(same[_NEAREST:], which)
+        more = ask(same[_NEAREST:], which, count[rest])
         rgb, clear = np.concatenate([rgb[:, rest], more[0]]), np.concatenate([clear[:, rest], more[1]])
         nearness = np.concatenate([nearness, more[2]])
-
-
-def _all_lit(rgb: Image, gains: list[Gain]) -> Image:
-    """Pixels of K memories (K, n, 3) each in the light that its gain brings it to."""
-    out: Image = np.clip(rgb * np.array(gains, np.float32)[:, None] + 0.5, 0, 255).astype(np.uint8)
-    return out
+    return best, known
 
 
 def _agreed(rgb: Image, weight: Float, usual: tuple[Bytes, Bytes] | None, noisy: bool) -> Image:

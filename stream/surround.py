@@ -54,22 +54,17 @@ def compare(plate: Plate, memory: Memory) -> Difference:
 def attached(difference: Difference, core: Bytes, others: Bytes) -> Attached:
     """What of a difference touches the things of `core` and is not covered by `others` (uint8 0 or 1).
 
-    Regions much larger than the things themselves are changes of the scene and left alone.
+    Regions not much smaller than the things themselves are changes of the scene, or other things that nobody
+    found, and left alone.
     """
     shape = difference.strange.shape
-    unit = shape[0] / 180.0
     core, others = fit(core, shape), fit(others, shape)
     parts = np.zeros(shape, np.uint8)
     if core.any() and difference.strange.any():
-        seeds = grown(core, 3 * unit)
-        free = u8((1 - seeds) & (1 - others))
         area = int(np.count_nonzero(core))
         reach = grown(core, max(4.0, 0.45 * np.sqrt(area)))
-        found = _touching(u8(difference.strange & free & reach), seeds)
-        if found.any() and np.count_nonzero(found) <= 0.6 * area + 20:
-            parts = u8(
-                found | (difference.strange & seeds & (1 - core) & (1 - others) & grown(found, 5 * unit))
-            )
+        free = u8((1 - core) & (1 - others) & reach)
+        parts = _pieces(u8(difference.strange & free), core, 0.6 * area + 20)
     return Attached(parts, shadow(difference, core, parts, others))
 
 
@@ -226,6 +221,17 @@ def _opened(candidates: Bytes) -> Bytes:
     """Candidates without specks."""
     kernel = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
     return u8(cv2.morphologyEx(candidates, cv2.MORPH_OPEN, kernel))
+
+
+def _pieces(candidates: Bytes, core: Bytes, most: float) -> Bytes:
+    """The pieces of `candidates` beside `core`, of two pixels in width at least and `most` pixels in all."""
+    thick = cv2.morphologyEx(candidates, cv2.MORPH_OPEN, np.ones((2, 2), np.uint8))
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(candidates, connectivity=8)
+    sizes = stats[:, cv2.CC_STAT_AREA]
+    keep = np.zeros(count, np.uint8)
+    near = np.intersect1d(labels[thick > 0], labels[grown(core, 3) > 0])
+    keep[near[(near > 0) & (sizes[near] <= most)]] = 1
+    return u8(keep[labels])
 
 
 def _touching(candidates: Bytes, seeds: Bytes) -> Bytes:

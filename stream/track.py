@@ -19,7 +19,7 @@ from configs.schema import Track as TrackConfig
 from stream import association, geometry, life, pieces, regions
 from stream.association import Shapes
 from stream.life import Life, Scene
-from stream.shrink import shrink
+from stream.shrink import halved
 from stream.types import Frame, Instance, Motion, Perception, Track
 
 _RECENT_SECONDS = 0.4
@@ -422,9 +422,11 @@ def _grey(frame: Frame, working: tuple[int, int]) -> NDArray[np.uint8]:
     """The frame's brightness at working resolution, uint8; the luma plane as it is where there is one."""
     plane = frame.planes[0]
     size = (working[1], working[0])
-    how = cv2.INTER_AREA if frame.height >= 2 * working[0] else cv2.INTER_LINEAR
     if frame.format.startswith(("yuv", "nv", "gray")) and plane.ndim == 2 and plane.dtype == np.uint8:
-        return np.asarray(cv2.resize(plane.view(np.uint8), size, interpolation=how), np.uint8)
-    large = frame.height >= 2 * working[0] and frame.width >= 2 * working[1]
-    small = shrink(frame, size) if large else cv2.resize(frame.rgb, size, interpolation=how)
-    return np.asarray(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), np.uint8)
+        return _sized(plane.view(np.uint8), size)
+    return _sized(np.asarray(cv2.cvtColor(halved(frame, size), cv2.COLOR_RGB2GRAY), np.uint8), size)
+
+
+def _sized(grey: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    how = cv2.INTER_AREA if grey.shape[0] >= 2 * size[1] else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(grey, size, interpolation=how), np.uint8)

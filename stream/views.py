@@ -28,6 +28,9 @@ _LEVELS = 24.0
 _BESIDE = 0.15
 _ODD = 28.0
 _CLEARLY = 8.0
+_ALIEN = 60.0
+_ARM = 0.4
+_SEARCH = 7
 
 
 @dataclass(frozen=True)
@@ -112,7 +115,7 @@ def choose(
 
 def lay(look: Look, view: View, shift: tuple[float, float]) -> Laid:
     """Lay a view over a look: similarity by corners of the visible part, then its dense flow."""
-    place = _similarity(look, view, shift)
+    place = _similarity(look, view, _nearer(look, view, shift))
     flow = _flow(look, *placed(look, view, place, rough=True))
     rgb, mask = placed(look, view, place, flow)
     return Laid(view.index, _exposed(look, rgb, mask), mask, fit(look, rgb, mask), place)
@@ -141,7 +144,7 @@ def foreign(look: Look, rgb: Image, mask: Bytes) -> Bytes:
     """
     height = max(8, cv2.boundingRect(mask)[3])
     far = cv2.distanceTransform(1 - look.bare, cv2.DIST_L2, 3)
-    asked = (look.visible > 0) & (far < _BESIDE * height)
+    asked = (look.visible > 0) & (far < _ARM * height)
     if not asked.any():
         return np.zeros_like(look.visible)
     x, y, w, h = cv2.boundingRect(asked.astype(np.uint8))
@@ -154,11 +157,25 @@ def foreign(look: Look, rgb: Image, mask: Bytes) -> Bytes:
     its, own = _local(now, look.bare[part], near), _local(view, mask, near)
     to_front = np.abs(now - its).mean(2)
     to_thing = np.abs(now - np.where(mask[..., None] > 0, view, own)).mean(2)
-    odd = asked[part] & (to_thing > _ODD) & (to_front + _CLEARLY < to_thing)
+    odd = (far[part] < _BESIDE * height) & (to_thing > _ODD) & (to_front + _CLEARLY < to_thing)
+    odd |= to_thing > _ALIEN
+    opened = cv2.morphologyEx((odd & asked[part]).astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
     out = np.zeros_like(look.visible)
-    out[part] = cv2.morphologyEx(odd.astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
+    out[part] = _joined(u8(opened), look.bare[part])
     # A rim that the eye would see is left otherwise.
     return u8(cv2.dilate(out, np.ones((3, 3), np.uint8))) & look.visible
+
+
+def _joined(pieces: Bytes, to: Bytes) -> Bytes:
+    """Those pieces of a mask that reach another mask, or nearly so."""
+    count, labels = cv2.connectedComponents(pieces)
+    if count < 2:
+        return pieces
+    near = u8(cv2.dilate(to, np.ones((7, 7), np.uint8))) > 0
+    keep = np.zeros(count, np.uint8)
+    keep[np.unique(labels[near])] = 1
+    keep[0] = 0
+    return np.asarray(keep[labels], np.uint8)
 
 
 def _local(picture: Float, mask: Bytes, near: int) -> Float:
@@ -187,6 +204,32 @@ def _apart(colours: Float, visible: Float, ours: Float, shape: Float, x: int, y:
     weight = visible[top:bottom, left:right] * shape[there]
     difference = np.abs(colours[top:bottom, left:right] - ours[there]).mean(2)
     return float((difference * weight).sum() / max(float(weight.sum()), 1e-6))
+
+
+def _nearer(look: Look, view: View, shift: tuple[float, float]) -> tuple[float, float]:
+    """A rough shift made good to a pixel or two by the colours of what is visible."""
+    x, y, w, h = cv2.boundingRect(look.visible)
+    if w < 4 or h < 4:
+        return shift
+    reach, half = _SEARCH * 2, (slice(None, None, 2), slice(None, None, 2))
+    # A larger look, so that the search may reach beyond this one.
+    box = (
+        look.box[0] + x - reach,
+        look.box[1] + y - reach,
+        look.box[0] + x + w + reach,
+        look.box[1] + y + h + reach,
+    )
+    blank = np.zeros((box[3] - box[1], box[2] - box[0]), np.uint8)
+    wide = Look(box, look.rgb, blank, blank, blank)
+    rgb, _ = placed(wide, view, np.array([[1, 0, shift[0]], [0, 1, shift[1]]], np.float64), rough=True)
+    template = np.ascontiguousarray(look.rgb[y : y + h, x : x + w][half])
+    weight = np.ascontiguousarray(look.visible[y : y + h, x : x + w][half])
+    if not weight.any():
+        return shift
+    image = np.ascontiguousarray(rgb[half][: template.shape[0] + reach, : template.shape[1] + reach])
+    error = cv2.matchTemplate(image, template, cv2.TM_SQDIFF, mask=weight)
+    _, _, (column, row), _ = cv2.minMaxLoc(f32(error))
+    return shift[0] + 2 * (_SEARCH - column), shift[1] + 2 * (_SEARCH - row)
 
 
 def _similarity(look: Look, view: View, shift: tuple[float, float]) -> NDArray[np.float64]:

@@ -33,7 +33,12 @@ _FLAT = 0.8
 
 _DOUBT = 5.0
 _FOLLOWED_COST = 3.0
-_FOLLOWED = 12
+_FOLLOWED = 12 / 7
+"""Frames into which pixels are followed, for each that is looked at otherwise."""
+
+_MORE = 9 / 7
+"""So many times more frames are looked at where homographies are not to be trusted at all."""
+
 _FLOOR = 1e-30
 _LIKE = np.exp(-np.square(np.arange(256)) / (2 * _AGREE * _AGREE)).astype(np.float32)
 
@@ -83,7 +88,6 @@ def recall(
         return None
     x0, y0, x1, y1 = box
     missing = (hole.alpha[y0:y1, x0:x1] > 0).astype(np.uint8)
-    count = round(config.sources + 9 * (1 - plate.trust))
     area = area_of(box, frame)
     unit = area.size[1] / max(1, y1 - y0) * frame.height / 360
     ring = _ring(hole, box, area, unit)
@@ -98,10 +102,11 @@ def recall(
     two_layers = bool(np.count_nonzero(view.motion.near) >= 8)
     trust = plate.trust if two_layers else trail.trust(plate, view)
     if view.parallax is not None and (trust < _DEEP or (trust < _FLAT and not two_layers)):
-        candidates.append(choosing.follow(plate, view, current, area, needed, forbidden, _FOLLOWED))
+        most = max(3, round(_FOLLOWED * config.sources))
+        candidates.append(choosing.follow(plate, view, current, area, needed, forbidden, most))
     # Where nothing can be followed, a homography is better than nothing.
     if trust >= _DEEP or not any(candidates):
-        count = round(config.sources + 9 * (1 - plate.trust))
+        count = round(config.sources * (1 + _MORE * (1 - plate.trust)))
         chosen = choosing.choose(plate, view, float(frame.time), frame, missing, (x0, y0), forbidden, count)
         moved = any(m.view.pose != view.pose for m in chosen)
         for near in (False, True) if two_layers and moved else (False,):
