@@ -7,6 +7,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from benchmarks import page_tables
+
 ROOT = Path(__file__).parent.parent
 
 
@@ -323,6 +325,18 @@ TABLES = {
     "stuff": (stuff_table, "benchmarks/stuff.json", "models/weights/MODEL_CARD.md"),
     "stuff cuts": (stuff_cuts_table, "benchmarks/stuff.json", "models/weights/MODEL_CARD.md"),
     "clips": (clips_table, "benchmarks/clips.json", "docs/performance.md"),
+    "transports": (
+        lambda data: rows(*page_tables.transports(data)),
+        "benchmarks/transports.json",
+        "docs/live.md",
+    ),
+    "page latency": (
+        lambda data: rows(*page_tables.latency(data)),
+        "benchmarks/browser.json",
+        "docs/live.md",
+    ),
+    "page checks": (lambda data: rows(*page_tables.checks(data)), "benchmarks/browser.json", "docs/live.md"),
+    "page faults": (lambda data: rows(*page_tables.faults(data)), "benchmarks/browser.json", "docs/live.md"),
 }
 
 

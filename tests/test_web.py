@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import inspect
 import json
 import re
 import socket
@@ -11,20 +12,24 @@ from collections.abc import Generator, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import cv2
 import numpy as np
 import pytest
+from starlette.datastructures import Headers
 from starlette.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
 from streams import HEIGHT, WIDTH, Scripted, block, picture, thing
 from walks import make_walk
 
 from stream.errors import OutputError, UsageError
+from stream.live import Live
 from stream.source import open_source
 from stream.web import serve
 from stream.web.app import make_app
 from stream.web.gate import make_gate
+from stream.web.server import address
 
 HERE = "http://127.0.0.1:8000"
 FEED = "ws://127.0.0.1:8000/feed"
@@ -57,6 +62,14 @@ def page(
     )
     with TestClient(app, base_url=HERE, headers=OWN, follow_redirects=False) as client:
         yield client
+
+
+def test_the_stand_in_is_asked_as_the_real_one() -> None:
+    for name in ("newer", "decide", "classes", "preset", "look_ahead", "reset", "record"):
+        real, scripted = (inspect.signature(getattr(kind, name)) for kind in (Live, Scripted))
+        assert [*real.parameters][: len(scripted.parameters)] == [*scripted.parameters], name
+        extra = [*real.parameters.values()][len(scripted.parameters) :]
+        assert all(each.default is not each.empty for each in extra), name
 
 
 @pytest.fixture
@@ -128,6 +141,16 @@ def test_the_picture_before_comes_only_when_it_is_asked_for(live: Scripted, visi
         watch.say(ack=head["n"], compare=True)
         head, images = watch.picture()  # the same one again, although no new one came
         assert len(images) == 2 and np.abs(images[1].astype(int) - BLUE).max() < 12
+
+
+def test_a_source_may_come_back_with_another_size(live: Scripted, visitor: TestClient) -> None:
+    with visitor.websocket_connect(FEED) as connection:
+        watch = Watch(connection)
+        for wide, high, shown in ((320, 180, (320, 180)), (2560, 1440, (1280, 720)), (90, 160, (90, 160))):
+            live.show(*[np.full((high, wide, 3), 128, np.uint8)] * 2)
+            head, (image,) = watch.picture()
+            assert (head["w"], head["h"]) == shown == image.shape[1::-1]
+            watch.say(ack=head["n"])
 
 
 def test_who_does_not_keep_up_gets_the_newest(live: Scripted, visitor: TestClient) -> None:
@@ -332,6 +355,14 @@ def test_an_address_that_others_reach_has_a_token(host: str) -> None:
     assert make_gate("127.0.0.1", 80, None).token is None
     with pytest.raises(UsageError, match="12"):
         make_gate(host, 80, "short")
+
+
+def test_the_address_that_is_told_opens_the_page() -> None:
+    gate = make_gate("0.0.0.0", 80, "with spaces & more")
+    told = urlsplit(address("0.0.0.0", 80, gate))
+    assert told.hostname not in ("0.0.0.0", "") and gate.admits_host(Headers({"host": told.netloc}))
+    assert parse_qs(told.query) == {"token": ["with spaces & more"]}
+    assert address("::1", 80, make_gate("::1", 80, None)) == "http://[::1]:80/"
 
 
 def test_the_page_has_nothing_from_elsewhere_and_no_script_inside(visitor: TestClient) -> None:

@@ -209,14 +209,8 @@ class Clips:
 
 
 async def _finish(process: asyncio.subprocess.Process) -> None:
-    """Ask a process to end by closing its stdin; when it does not, kill it."""
-    if process.returncode is not None:
-        return
-    if process.stdin is not None:
-        process.stdin.close()
-    try:
-        await asyncio.wait_for(process.wait(), 0.5)
-    except (TimeoutError, asyncio.CancelledError):
+    """End a process at once: whatever it has written goes with its folder."""
+    if process.returncode is None:
         with suppress(ProcessLookupError):
             process.kill()
         await process.wait()

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from stream.web.clips import Clips
     from stream.web.wishes import Recordings
 
-_WAIT_SECONDS = 0.5
+_WAIT_SECONDS = 0.25
 _log = logging.getLogger(__name__)
 
 

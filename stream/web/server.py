@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 import starlette  # noqa: F401  all that is missing is to be missed here
 import uvicorn
@@ -93,12 +94,20 @@ def run(
 
 
 def address(host: str, port: int, gate: Gate) -> str:
-    """What to open in a browser; for an address that means all, the name of this machine."""
+    """What to open in a browser; for an address that means all, the one that others use."""
     with contextlib.suppress(ValueError):
         if ipaddress.ip_address(host).is_unspecified:
-            host = socket.gethostname()
+            host = _own_address()
     name = f"[{host}]" if ":" in host else host
-    return f"http://{name}:{port}/" + (f"?token={gate.token}" if gate.token else "")
+    return f"http://{name}:{port}/" + (f"?token={quote(gate.token)}" if gate.token else "")
+
+
+def _own_address() -> str:
+    """The address that a packet to elsewhere would come from (none is sent)."""
+    with contextlib.suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.connect(("192.0.2.1", 9))
+        return str(probe.getsockname()[0])
+    return socket.gethostname()
 
 
 class _Server(uvicorn.Server):

@@ -64,8 +64,10 @@ export function makeFiles({ complain, limit }) {
     const all = sending ? [{ id: "sending", state: "sending", part: sending.part }, ...shown] : shown;
     for (const [id, { item }] of rows) if (!all.some((clip) => clip.id === id)) { item.remove(); rows.delete(id); }
     for (const clip of all.toReversed()) {
-      if (!rows.has(clip.id)) rows.set(clip.id, row(clip.id));
+      const fresh = !rows.has(clip.id);
+      if (fresh) rows.set(clip.id, row(clip.id));
       fill(rows.get(clip.id), clip);
+      if (fresh && clip.state === "sending") rows.get(clip.id).item.scrollIntoView({ block: "nearest", behavior: "smooth" });
     }
     drop.classList.toggle("busy", Boolean(sending) || told.some(active));
   }

@@ -13,7 +13,7 @@ export function makeStage({ drawn, pick, asked }) {
   const pen = lines.getContext("2d");
   let after = null, before = null, head = null;
   let comparing = false, split = 0.5, outlined = false, inside = false, lit = null, point = null, busy = false;
-  let waiting = null;
+  let waiting = null, marked = false;
 
   async function show(...next) {
     if (busy) { waiting = next; return; }
@@ -36,7 +36,7 @@ export function makeStage({ drawn, pick, asked }) {
     [head, after, before] = [nextHead, images[0], images[1] ?? (comparing ? before : null)];
     if (picture.width !== head.w || picture.height !== head.h) {
       [picture.width, picture.height] = [head.w, head.h];
-      frame.style.setProperty("--aspect", `${head.w} / ${head.h}`);
+      frame.style.setProperty("--ratio", head.w / head.h);
       place();
     }
     draw();
@@ -74,20 +74,24 @@ export function makeStage({ drawn, pick, asked }) {
   }
 
   function outline() {
+    // most of the time there is nothing to draw, and an untouched canvas costs nothing
+    const needed = head && (outlined || inside || lit !== null);
+    if (!needed && !marked) return;
+    marked = needed;
     const at = area(), ratio = window.devicePixelRatio || 1;
     const [wide, high] = [Math.round(at.width * ratio), Math.round(at.height * ratio)];
     if (lines.width !== wide || lines.height !== high) [lines.width, lines.height] = [wide, high];
     else pen.clearRect(0, 0, wide, high);
-    if (!head) return;
+    if (!needed) { frame.classList.remove("over-thing"); tell(null); return; }
     const over = point && under(point, at);
     frame.classList.toggle("over-thing", Boolean(over));
-    const marked = over ? over[0] : lit;
+    const chosenId = over ? over[0] : lit;
     for (const [id, goes, rings] of head.t) {
-      const chosen = id === marked;
+      const chosen = id === chosenId;
       if (!chosen && !outlined && !inside) continue;
       const shape = path(rings, at, ratio);
       const colour = goes ? "#ff7d5c" : "#3fc1ae";
-      if (chosen) { pen.fillStyle = `${colour}40`; pen.fill(shape); }
+      if (chosen) { pen.fillStyle = `${colour}26`; pen.fill(shape); }
       pen.lineJoin = "round";
       pen.setLineDash([]);
       pen.strokeStyle = "#0009"; pen.lineWidth = (chosen ? 4.5 : 3.5) * ratio; pen.stroke(shape);
