@@ -43,6 +43,7 @@ _HICCUP = 3
 """Pictures that may wait while nothing is given up yet: a moment's delay is caught up without a loss."""
 
 _TRIM_FRAMES = 900
+_SWITCH_SECONDS = 0.0005
 _AWAY_SECONDS = 0.5
 """While the source is away its last plate is shown again this often, so that everybody sees how long."""
 
@@ -99,9 +100,11 @@ class Live:
         self._warnings: list[str] = []
         self._asides: list[threading.Thread] = []
         self._clock = Clock()
-        # analysis and fill already keep two cores busy; OpenCV's own threads would only wait for them
-        self._cv_threads = cv2.getNumThreads()
+        # Analysis and fill already keep two cores busy: OpenCV's own threads would only wait for them, and they
+        # themselves for Python's lock, which is handed over more often here than by default.
+        self._before = cv2.getNumThreads(), sys.getswitchinterval()
         cv2.setNumThreads(1)
+        sys.setswitchinterval(_SWITCH_SECONDS)
         self._relation = judge.open_relation(config.judge)
         height, width = first.rgb.shape[:2]
         self._networks = perceive.open_networks(config, width, height)
@@ -278,7 +281,8 @@ class Live:
         self._stop_recording()
         with self._lock:
             if not self._ended:
-                cv2.setNumThreads(self._cv_threads)
+                cv2.setNumThreads(self._before[0])
+                sys.setswitchinterval(self._before[1])
             self._ended = True
             self._lock.notify_all()
 
