@@ -328,6 +328,23 @@ def converters_table(data: Any) -> str:
     return f"{rows(head, body)}\n\ntorch-tensorrt {data['torch_tensorrt']}."
 
 
+def latency_table(data: Any) -> str:
+    """One row a size, source and phase of a live run."""
+    head = ["size", "source", "phase", "p50 / p95 / p99 / max ms", "dropped", "cores", "nothing given up"]
+    body = []
+    for each in data["results"]:
+        for phase in ("start", "steady", "overload", "recovery"):
+            told = each[phase]
+            if not told:
+                continue
+            times = " / ".join(f"{told[key]:.0f}" for key in ("p50_ms", "p95_ms", "p99_ms", "max_ms"))
+            lost = f"{told['dropped']} of {told['shown'] + told['dropped']}"
+            share = f"{100 * told['full_share']:.0f} %"
+            body.append([each["size"], each["source"], phase, times, lost, f"{told['cores']:.2f}", share])
+    told = f"{data['clip']} to and fro at {data['rate']} frames a second, {data['minutes']:g} minutes"
+    return f"{rows(head, body)}\n\n{told}, {data['cores']} cores."
+
+
 def _kinds(data: Any) -> list[str]:
     return sorted({row["kind"] for row in data["scenes"]})
 
@@ -379,6 +396,7 @@ TABLES = {
     "engines": (engines_table, "benchmarks/engines.json", "docs/engines.md"),
     "threads": (threads_table, "benchmarks/engines.json", "docs/engines.md"),
     "converters": (converters_table, "benchmarks/converters.json", "docs/engines.md"),
+    "latency": (latency_table, "benchmarks/latency.json", "docs/live.md"),
     "clips": (clips_table, "benchmarks/clips.json", "docs/performance.md"),
     "transports": (
         lambda data: rows(*page_tables.transports(data)),

@@ -143,6 +143,16 @@ def test_the_picture_before_comes_only_when_it_is_asked_for(live: Scripted, visi
         assert len(images) == 2 and np.abs(images[1].astype(int) - BLUE).max() < 12
 
 
+def test_a_source_may_come_back_with_another_size(live: Scripted, visitor: TestClient) -> None:
+    with visitor.websocket_connect(FEED) as connection:
+        watch = Watch(connection)
+        for wide, high, shown in ((320, 180, (320, 180)), (2560, 1440, (1280, 720)), (90, 160, (90, 160))):
+            live.show(*[np.full((high, wide, 3), 128, np.uint8)] * 2)
+            head, (image,) = watch.picture()
+            assert (head["w"], head["h"]) == shown == image.shape[1::-1]
+            watch.say(ack=head["n"])
+
+
 def test_who_does_not_keep_up_gets_the_newest(live: Scripted, visitor: TestClient) -> None:
     with visitor.websocket_connect(FEED) as slow, visitor.websocket_connect(FEED) as quick:
         late, prompt = Watch(slow), Watch(quick)
