@@ -18,7 +18,6 @@ import os
 import socket
 import tempfile
 import time
-from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -32,7 +31,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.tables import rows
+from benchmarks.tables import latency_table
 
 RATE = 30
 _BITS, _CELL = 20, 8
@@ -228,22 +227,6 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _rows(results: list[dict[str, Any]]) -> Iterator[list[str]]:
-    for each in results:
-        for phase in ("start", "steady", "overload", "recovery"):
-            told = each[phase]
-            if told:
-                yield [
-                    each["size"],
-                    each["source"],
-                    phase,
-                    *(f"{told[key]:.0f}" for key in ("p50_ms", "p95_ms", "p99_ms", "max_ms")),
-                    f"{told['dropped']} of {told['shown'] + told['dropped']}",
-                    f"{told['cores']:.2f}",
-                    f"{100 * told['full_share']:.0f} %",
-                ]
-
-
 def main() -> None:
     """Measure every size and source, print the table, write the JSON."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -270,10 +253,10 @@ def main() -> None:
                     told = pool.submit(measure, path, kind, seconds, asked.overload, asked.recovery).result()
                 results.append({"size": size, "source": kind, **told})
                 print(json.dumps(results[-1]), flush=True)
-    head = ["size", "source", "phase", "p50 ms", "p95 ms", "p99 ms", "max ms", "dropped", "cores", "full"]
-    print(rows(head, list(_rows(results))))
     said = {"clip": asked.clip.name, "rate": RATE, "minutes": asked.minutes, "cores": os.cpu_count()}
-    asked.output.write_text(json.dumps({**said, "results": results}, indent=1) + "\n", encoding="utf-8")
+    data = {**said, "results": results}
+    print(latency_table(data))
+    asked.output.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -276,6 +276,23 @@ def stuff_cuts_table(data: Any) -> str:
     return rows(head, body)
 
 
+def latency_table(data: Any) -> str:
+    """One row a size, source and phase of a live run."""
+    head = ["size", "source", "phase", "p50 / p95 / p99 / max ms", "dropped", "cores", "nothing given up"]
+    body = []
+    for each in data["results"]:
+        for phase in ("start", "steady", "overload", "recovery"):
+            told = each[phase]
+            if not told:
+                continue
+            times = " / ".join(f"{told[key]:.0f}" for key in ("p50_ms", "p95_ms", "p99_ms", "max_ms"))
+            lost = f"{told['dropped']} of {told['shown'] + told['dropped']}"
+            share = f"{100 * told['full_share']:.0f} %"
+            body.append([each["size"], each["source"], phase, times, lost, f"{told['cores']:.2f}", share])
+    told = f"{data['clip']} to and fro at {data['rate']} frames a second, {data['minutes']:g} minutes"
+    return f"{rows(head, body)}\n\n{told}, {data['cores']} cores."
+
+
 def _kinds(data: Any) -> list[str]:
     return sorted({row["kind"] for row in data["scenes"]})
 
@@ -324,6 +341,7 @@ TABLES = {
     "vectors": (vectors_table, "benchmarks/relation.json", "docs/relation.md"),
     "stuff": (stuff_table, "benchmarks/stuff.json", "models/weights/MODEL_CARD.md"),
     "stuff cuts": (stuff_cuts_table, "benchmarks/stuff.json", "models/weights/MODEL_CARD.md"),
+    "latency": (latency_table, "benchmarks/latency.json", "docs/live.md"),
     "clips": (clips_table, "benchmarks/clips.json", "docs/performance.md"),
     "transports": (
         lambda data: rows(*page_tables.transports(data)),

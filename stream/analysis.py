@@ -55,8 +55,9 @@ class AnalysisState:
     cuts: tuple[Fraction, ...] = ()
 
 
-def _before_the_first() -> AnalysisState:
-    return AnalysisState(motion.initial(), track.initial(), judge.initial(), shots.initial())
+def initial(first_id: int = 1) -> AnalysisState:
+    """Before the first frame; ids of tracks go on from `first_id`."""
+    return AnalysisState(motion.initial(), track.initial(first_id), judge.initial(), shots.initial())
 
 
 class Analysis:
@@ -78,7 +79,7 @@ class Analysis:
     ) -> None:
         self._config, self._networks, self._relation, self._clock = config, networks, relation, clock
         self._still = still
-        state = state or _before_the_first()
+        state = state or initial()
         self._motion, self._tracks, self._judge, self._shots = (
             state.motion,
             state.tracks,

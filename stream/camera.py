@@ -35,6 +35,9 @@ _OPEN_SECONDS, _READ_SECONDS = 10.0, 3.0
 _LATE = 0.25
 """A picture that comes later than this (seconds) is one too many: it is not shown."""
 
+_FAR_LATE = 0.75
+"""... and from here on (seconds) not even decoding keeps pace."""
+
 _WINDOW = 10.0
 _INPUT_FORMATS = ("v4l2", "avfoundation", "dshow")
 _GRAB = {"v4l2": "/dev/", "avfoundation": "", "dshow": "video="}
@@ -182,6 +185,7 @@ def _grabbed(form: str, name: str, size: tuple[int, int] | None) -> Iterator[Cap
 def _address(address: str, stop: Event) -> Iterator[Captured]:
     """Pictures of an address; one that is a whole file is played in real time."""
     options = {"fflags": "nobuffer", "flags": "low_delay", "rtsp_transport": "tcp", "probesize": "500000"}
+    options["analyzeduration"] = "1000000"  # microseconds; a camera has one stream, and it is seen at once
     try:
         container = av.open(
             address, "r", options=options, timeout=(_OPEN_SECONDS, _READ_SECONDS), metadata_errors="replace"
@@ -197,16 +201,17 @@ def _address(address: str, stop: Event) -> Iterator[Captured]:
         # threads by frames would hold back as many pictures as there are threads
         stream.thread_type = "SLICE"
         whole = container.duration is not None and stream.duration is not None
-        yield from (
-            _paced(_decoded(container, stream), stop) if whole else _stamped(_decoded(container, stream))
-        )
+        pictures = _decoded(container, stream)
+        yield from _paced(pictures, stop) if whole else _stamped(pictures, stream)
 
 
-def _stamped(pictures: Iterator[av.VideoFrame]) -> Iterator[Captured]:
+def _stamped(pictures: Iterator[av.VideoFrame], stream: VideoStream) -> Iterator[Captured]:
     """Pictures with the moment they were taken: time stamps laid over the clock by the quickest of late.
 
-    So the time that a picture has waited in the network's buffers counts as latency, and is caught up.
+    So the time that a picture has waited in the network's buffers counts as latency. It is caught up by
+    leaving pictures out and, where that is not enough, by decoding key frames alone.
     """
+    decoder = stream.codec_context
     quickest: deque[tuple[float, float]] = deque()
     for picture in pictures:
         now = time.monotonic()
@@ -221,6 +226,11 @@ def _stamped(pictures: Iterator[av.VideoFrame]) -> Iterator[Captured]:
             while quickest[0][0] < now - _WINDOW:
                 quickest.popleft()
             at = picture.time + quickest[0][1]
+            if now - at > _FAR_LATE:
+                decoder.skip_frame = "NONKEY"
+            elif now - at < _LATE and picture.key_frame:
+                # from a key frame on the others can be decoded again
+                decoder.skip_frame = "DEFAULT"
         yield Captured(Fraction(0), at, picture, -picture.rotation % 360, late=now - at > _LATE)
 
 

@@ -43,6 +43,7 @@ every 4th that comes."""
 _DOWN_LATENCY = 0.12
 _FAR_DOWN_LATENCY = 0.2
 _DOWN_DROPS, _DOWN_LASTING = 0.15, 0.05
+_BLIND_SECONDS = 0.14
 _BAD = 0.75
 """A single moment of hesitation is not yet a load: so many of the last second's pictures were no later."""
 
@@ -111,11 +112,16 @@ def step(state: State, load: Load | None, now: float) -> State:
     return State(state.at - 1, now, None, state.patience, now)
 
 
-def applied(config: Config, step: Step) -> Config:
-    """The settings with what the step gives up."""
-    if step == STEPS[0]:
+def applied(config: Config, step: Step, rate: float = 30.0) -> Config:
+    """The settings with what the step gives up; `rate`: frames analysed a second.
+
+    Between two looks masks are carried by motion, which goes astray with time and not with frames: where few
+    frames are analysed more of them are looked at.
+    """
+    every = max(1, min(max(config.perceive.every, step.every), round(_BLIND_SECONDS * rate)))
+    if step == STEPS[0] and every == config.perceive.every:
         return config
-    perceive = config.perceive.model_copy(update={"every": max(config.perceive.every, step.every)})
+    perceive = config.perceive.model_copy(update={"every": every})
     plate = config.plate.model_copy(update={"sources": min(config.plate.sources, step.sources)})
     hole = config.hole.model_copy(update={"shadow": config.hole.shadow and step.shadow})
     return config.model_copy(update={"perceive": perceive, "plate": plate, "hole": hole})

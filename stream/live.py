@@ -25,7 +25,7 @@ import cv2
 from configs.schema import Config, load_config
 from engines.threads import available_threads
 from stream import camera, judge, ladder, perceive
-from stream.analysis import Analysis, Seen
+from stream.analysis import Analysis, Seen, initial
 from stream.camera import Away, Captured
 from stream.clock import Clock
 from stream.errors import CleanplateError, UsageError
@@ -43,6 +43,7 @@ _HICCUP = 3
 """Pictures that may wait while nothing is given up yet: a moment's delay is caught up without a loss."""
 
 _TRIM_FRAMES = 900
+_SWITCH_SECONDS = 0.0005
 _AWAY_SECONDS = 0.5
 """While the source is away its last plate is shown again this often, so that everybody sees how long."""
 
@@ -99,9 +100,11 @@ class Live:
         self._warnings: list[str] = []
         self._asides: list[threading.Thread] = []
         self._clock = Clock()
-        # analysis and fill already keep two cores busy; OpenCV's own threads would only wait for them
-        self._cv_threads = cv2.getNumThreads()
+        # Analysis and fill already keep two cores busy: OpenCV's own threads would only wait for them, and they
+        # themselves for Python's lock, which is handed over more often here than by default.
+        self._before = cv2.getNumThreads(), sys.getswitchinterval()
         cv2.setNumThreads(1)
+        sys.setswitchinterval(_SWITCH_SECONDS)
         self._relation = judge.open_relation(config.judge)
         height, width = first.rgb.shape[:2]
         self._networks = perceive.open_networks(config, width, height)
@@ -219,8 +222,9 @@ class Live:
         def changed(config: Config) -> Config:
             kept = {"remove": config.judge.remove, "keep": config.judge.keep}
             rules = other.judge.model_copy(update=kept)
+            hole = other.hole.model_copy(update={"mirror": config.hole.mirror})
             return config.model_copy(
-                update={"preset": other.preset, "judge": rules, "hole": other.hole},
+                update={"preset": other.preset, "judge": rules, "hole": hole},
             )
 
         self._change(changed)
@@ -263,7 +267,8 @@ class Live:
         self._end()
 
     def _stop_recording(self) -> None:
-        recording, self._recording = self._recording, None
+        with self._lock:
+            recording, self._recording = self._recording, None
         if recording is None:
             return
         recording.close()
@@ -276,7 +281,8 @@ class Live:
         self._stop_recording()
         with self._lock:
             if not self._ended:
-                cv2.setNumThreads(self._cv_threads)
+                cv2.setNumThreads(self._before[0])
+                sys.setswitchinterval(self._before[1])
             self._ended = True
             self._lock.notify_all()
 
@@ -341,7 +347,7 @@ class Live:
 
     def _analyse(self) -> None:
         analysis: Analysis | None = None
-        size, index, heeded, last = (0, 0), 0, None, Fraction(-1)
+        size, index, next_id, heeded, last = (0, 0), 0, 1, None, Fraction(-1)
         while not self._stop.is_set():
             if not self._free.acquire(timeout=0.1):
                 continue
@@ -358,9 +364,11 @@ class Live:
                 size = frame.width, frame.height
                 analysis = None
             wishes = self._wishes
-            config = ladder.applied(wishes.config, self._ladder.step)
+            rate = self._meter.now()[0] or 30.0
+            config = ladder.applied(wishes.config, self._ladder.step, rate)
             if analysis is None:
-                analysis = Analysis(config, self._networks, self._relation, self._clock)
+                state = initial(next_id)  # what was said of earlier things must not mean others
+                analysis = Analysis(config, self._networks, self._relation, self._clock, state=state)
             elif config != heeded:
                 if heeded is not None and config.judge.rule != heeded.judge.rule:
                     self._relation = judge.open_relation(config.judge)
@@ -368,6 +376,8 @@ class Live:
             heeded = config
             seen = analysis.push(frame, asked=wishes.words)
             self._known.update(each.id for each in seen.tracks)
+            assert seen.after is not None
+            next_id = seen.after.tracks.next_id
             index, last = index + 1, frame.time
             self._meter.worked("analysis", time.monotonic() - began)
             self._analysed.put(_Analysed(seen, captured.at, wishes, config))

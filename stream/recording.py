@@ -112,7 +112,7 @@ class Recording:
             if self._stream is not None:
                 for packet in self._stream.encode(None):
                     self._output.mux(packet)
-        except (av.FFmpegError, OSError) as error:
+        except Exception as error:  # the run must go on, whatever an encoder raises
             said = str(getattr(error, "strerror", None) or error)
             self.error = OutputError(f"the recording cannot be written: {said}", where=str(self.path))
         finally:
