@@ -21,7 +21,7 @@ from stream.types import Mask, Track
 CUES = ("place", "size", "pocket", "junction", "shrink", "changed", "lost", "network")
 """What is looked at, in the order of `WEIGHTS`; `cues` says what each is."""
 
-WEIGHTS = np.array([4.0, 0.2, 2.0, 5.0, 6.0, 8.0, 4.0, 0.55])
+WEIGHTS = np.array([2.5, 0.1, 2.0, 5.0, 6.0, 8.0, 4.0, 0.8])
 """Log-odds per unit of each cue.
 
 Those of outlines and of the network are near what is fitted (`benchmarks.deocclusion --fit`); that of the

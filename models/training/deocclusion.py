@@ -175,6 +175,9 @@ def train(data: Path, work: Path, recipe: Recipe, *, log: Callable[[str], None])
     waiting: list[Batch] = []
     while step < total:
         masks = step < recipe.mask_steps
+        if step == recipe.mask_steps:
+            # From here on the masks are what will be stored: the colours see their features.
+            net.load_state_dict(average.values)
         net.masks.requires_grad_(masks)
         if not waiting:
             # Drawn by the step, so that a run that was interrupted sees what one that was not would see.
