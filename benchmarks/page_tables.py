@@ -60,10 +60,10 @@ def checks(data: Any) -> Rows:
 
 def faults(data: Any) -> Rows:
     """One row a fault."""
-    return ["fault", "pictures a second before / with it", "memory grown, MB"], [
+    return ["fault", "pictures drawn of those shown, before / with it", "memory grown, MB"], [
         [
             row["what"],
-            " / ".join(f"{value:.0f}" for value in row["pictures_per_second_before_and_with"]),
+            " / ".join(f"{value:.0%}" for value in row["share_drawn_before_and_with"]),
             f"{row['memory_grown_mb']:.0f}",
         ]
         for row in data["faults"]
