@@ -241,6 +241,7 @@ def main() -> None:
     seconds = 60 * asked.minutes
     context = multiprocessing.get_context("spawn")
     results = []
+    busy = round(os.getloadavg()[0], 1)
     with tempfile.TemporaryDirectory() as folder:
         for size in asked.sizes:
             width, _, height = size.partition("x")
@@ -254,6 +255,7 @@ def main() -> None:
                 results.append({"size": size, "source": kind, **told})
                 print(json.dumps(results[-1]), flush=True)
     said = {"clip": asked.clip.name, "rate": RATE, "minutes": asked.minutes, "cores": os.cpu_count()}
+    said["load_before"] = busy
     data = {**said, "results": results}
     print(latency_table(data))
     asked.output.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")

@@ -342,7 +342,8 @@ def latency_table(data: Any) -> str:
             share = f"{100 * told['full_share']:.0f} %"
             body.append([each["size"], each["source"], phase, times, lost, f"{told['cores']:.2f}", share])
     told = f"{data['clip']} to and fro at {data['rate']} frames a second, {data['minutes']:g} minutes"
-    return f"{rows(head, body)}\n\n{told}, {data['cores']} cores."
+    busy = f"load average before {data['load_before']:g}"
+    return f"{rows(head, body)}\n\n{told}, {data['cores']} cores, {busy}."
 
 
 def _kinds(data: Any) -> list[str]:

@@ -53,7 +53,7 @@ _SETTLE_SECONDS = 1.0
 
 _WELL_SECONDS, _LONGEST_WELL = 3.0, 48.0
 _FAILED_SECONDS = 4.0
-_FITS = 0.8
+_FITS = 0.88
 
 
 @dataclass(frozen=True, slots=True)

@@ -100,8 +100,8 @@ class Live:
         self._warnings: list[str] = []
         self._asides: list[threading.Thread] = []
         self._clock = Clock()
-        # Analysis and fill already keep two cores busy: OpenCV's own threads would only wait for them, and they
-        # themselves for Python's lock, which is handed over more often here than by default.
+        # Analysis and fill already keep two cores busy: OpenCV's own threads would only wait for them, and
+        # they themselves for Python's lock, which is handed over more often here than by default.
         self._before = cv2.getNumThreads(), sys.getswitchinterval()
         cv2.setNumThreads(1)
         sys.setswitchinterval(_SWITCH_SECONDS)
