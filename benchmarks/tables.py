@@ -212,6 +212,26 @@ def batch_table(data: Any) -> str:
     return f"{rows(head, body)}\n\n{data['machine']}."
 
 
+def seams_table(data: Any) -> str:
+    """One row a clip: what differs when it is cleaned in segments."""
+    head = ["clip", "PSNR", "where replaced", "worst frame", "equal frames", "removed, one run / segments"]
+    head.append("verdicts that change at a seam")
+    body = []
+    for row in data["rows"]:
+        body.append(
+            [
+                row["clip"],
+                f"{row['psnr']:.1f}",
+                f"{row['psnr where replaced']:.1f}",
+                f"{row['psnr of the worst frame']:.1f}",
+                f"{row['equal frames']:.0%}",
+                f"{row['removed'][0]} / {row['removed'][1]}",
+                f"{row['verdicts that change at a seam']} of {row['things at a seam']}",
+            ]
+        )
+    return f"{rows(head, body)}\n\n{data['seconds']} s in segments of {data['every']} s, {data['machine']}."
+
+
 def relation_table(data: Any) -> str:
     """One row a rule and case of the intruder test."""
     measures = ["pooled", "clean", "image", "top1"]
@@ -388,6 +408,7 @@ TABLES = {
     "containers": (containers_table, "benchmarks/containers.json", "docs/formats.md"),
     "said": (said_table, "benchmarks/containers.json", "docs/formats.md"),
     "outside": (outside_table, "benchmarks/outside.json", "docs/formats.md"),
+    "seams": (seams_table, "benchmarks/seams.json", "docs/batch.md"),
     "batch": (batch_table, "benchmarks/batch.json", "docs/batch.md"),
     "relation": (relation_table, "benchmarks/relation.json", "docs/relation.md"),
     "reliability": (reliability_table, "benchmarks/relation.json", "docs/relation.md"),
