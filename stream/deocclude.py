@@ -33,6 +33,7 @@ _FORGOTTEN = 600
 _LEAST_HIDDEN = 12
 _FITS = 0.45
 _SHOWN = 0.08
+_ENOUGH_SEEN = 0.35
 _CARRIED = 20
 _AWAY = 60
 _FADING = 0.98
@@ -150,8 +151,8 @@ def complete(
         if look is None:
             continue
         found, fit = _from_views(state, look, each.id, index)
-        if found is None and network is not None:
-            found = _from_network(rgb, look, network)
+        if found is None:
+            found = _without_views(state, rgb, look, each.id, index, network)
         if fit is not None:
             used[each.id] = fit
         if found is not None:
@@ -196,7 +197,7 @@ class _Found:
 def _from_views(
     state: DeoccludeState, look: Look, number: int, index: int
 ) -> tuple[_Found | None, Used | None]:
-    """Complete from the thing's own other frames; None where none fits and none did a moment ago."""
+    """Complete from the thing's own other frames; None where none fits."""
     last = state.used.get(number)
     known = state.views.get(number, ())
     chosen = views.choose(look, known, index, last.view.index if last is not None else None)
@@ -209,9 +210,26 @@ def _from_views(
             if fit >= _FITS:
                 used = _used(last, index, replace(laid, fit=fit), view)
                 return _laid_over(mended, laid.rgb, laid.mask, fit, foreign), used
-    if last is None or (place := _carried(last, known, index)) is None:
-        return None, None
-    return _from_last(look, last, place, index), None
+    return None, None
+
+
+def _without_views(
+    state: DeoccludeState, rgb: Image, look: Look, number: int, index: int, network: Network | None
+) -> _Found | None:
+    """No view fits: as it went on a moment ago, or as the network sees it if that sees enough to be sure."""
+    last = state.used.get(number)
+    place = _carried(last, state.views.get(number, ()), index) if last is not None else None
+    going_on = _from_last(look, last, place, index) if last is not None and place is not None else None
+    if network is None:
+        return going_on
+    if going_on is not None and cv2.countNonZero(look.visible) < _ENOUGH_SEEN * cv2.countNonZero(
+        going_on.whole
+    ):
+        return going_on
+    drawn = _from_network(rgb, look, network)
+    if drawn is None or (going_on is not None and drawn.confidence < ENOUGH):
+        return going_on
+    return drawn
 
 
 def _from_last(look: Look, last: Used, place: NDArray[np.float64], index: int) -> _Found:
