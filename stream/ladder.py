@@ -42,7 +42,10 @@ every 4th that comes."""
 
 _DOWN_LATENCY = 0.12
 _FAR_DOWN_LATENCY = 0.2
-_DOWN_DROPS, _DOWN_LASTING = 0.15, 0.05
+_DOWN_DROPS, _DOWN_LASTING, _DOWN_ANYHOW = 0.15, 0.05, 0.2
+_LOADED = 0.85
+"""A room that is busy for less of the time lost its pictures to a hiccup, which no step would have spared."""
+
 _BLIND_SECONDS = 0.14
 _BAD = 0.75
 """A single moment of hesitation is not yet a load: so many of the last second's pictures were no later."""
@@ -60,13 +63,14 @@ _FITS = 0.88
 class Load:
     """The last second: share of pictures dropped, a bad latency in seconds, the busiest room's share.
 
-    `lasting`: the share dropped of the last four seconds.
+    `lasting` and `lasting_busy`: the share dropped, and the busiest room's, of the last four seconds.
     """
 
     drops: float
     lasting: float
     latency: float
     busy: float
+    lasting_busy: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +98,9 @@ def step(state: State, load: Load | None, now: float) -> State:
     """The state after another picture; `load` None: too little has been measured yet."""
     if load is None or now - state.since < _SETTLE_SECONDS:
         return state
-    if load.drops > _DOWN_DROPS or load.lasting > _DOWN_LASTING or load.latency > _DOWN_LATENCY:
+    dropping = load.drops > _DOWN_DROPS and load.busy > _LOADED
+    lasting = load.lasting > _DOWN_LASTING and load.lasting_busy > _LOADED
+    if dropping or lasting or load.lasting > _DOWN_ANYHOW or load.latency > _DOWN_LATENCY:
         if state.at + 1 >= len(STEPS):
             return replace(state, well_since=None)
         far = 2 if load.latency > _FAR_DOWN_LATENCY and state.at + 2 < len(STEPS) else 1
@@ -177,12 +183,17 @@ class Meter:
         longer = now - _LASTING_SECONDS
         lasting = sum(each >= longer for each in list(self._dropped)) if begun <= longer else 0
         all_came = sum(each >= longer for each in list(self._came))
-        busy = max(
+        bad = latencies[int(_BAD * (len(latencies) - 1))]
+        busy, lasting_busy = self._busy(over), self._busy(_LASTING_SECONDS)
+        return Load(drops / came, lasting / all_came, bad - ahead, busy, lasting_busy)
+
+    def _busy(self, over: float) -> float:
+        """How much of the last seconds the busiest room worked."""
+        since = time.monotonic() - over
+        return max(
             (
                 sum(seconds for at, seconds in list(worked) if at >= since) / over
                 for worked in self._worked.values()
             ),
             default=0.0,
         )
-        bad = latencies[int(_BAD * (len(latencies) - 1))]
-        return Load(drops / came, lasting / all_came, bad - ahead, busy)

@@ -327,7 +327,7 @@ class Live:
                     self._drop()
                     continue
                 self._waiting.append(each)
-                while len(self._waiting) > (_HICCUP if self._ladder.at == 0 else 1):
+                while len(self._waiting) > (_HICCUP if self._ladder.step.shown == 1 else 1):
                     self._waiting.popleft()
                     self._drop()
                 self._lock.notify_all()

@@ -7,9 +7,9 @@ from itertools import pairwise
 from configs.schema import load_config
 from stream import ladder
 
-GOOD = ladder.Load(drops=0.0, lasting=0.0, latency=0.03, busy=0.2)
-LATE = ladder.Load(drops=0.0, lasting=0.0, latency=0.15, busy=1.0)
-DROPPING = ladder.Load(drops=0.3, lasting=0.1, latency=0.05, busy=1.0)
+GOOD = ladder.Load(drops=0.0, lasting=0.0, latency=0.03, busy=0.2, lasting_busy=0.2)
+LATE = ladder.Load(drops=0.0, lasting=0.0, latency=0.15, busy=1.0, lasting_busy=1.0)
+DROPPING = ladder.Load(drops=0.3, lasting=0.1, latency=0.05, busy=1.0, lasting_busy=1.0)
 
 
 def run(state: ladder.State, load: ladder.Load | None, since: float, seconds: float) -> ladder.State:
@@ -33,6 +33,11 @@ def test_steps_are_taken_one_by_one_in_their_order() -> None:
         assert names == [each.name for each in ladder.STEPS]
 
 
+def test_a_moment_of_hesitation_is_no_load() -> None:
+    hiccup = ladder.Load(drops=0.2, lasting=0.06, latency=0.06, busy=0.7, lasting_busy=0.6)
+    assert run(ladder.initial(), hiccup, 10, 60).step.name == "full"
+
+
 def test_a_step_must_show_what_it_brings_before_the_next() -> None:
     state = ladder.step(ladder.initial(), LATE, 10.0)
     assert state.at == 1
@@ -49,7 +54,7 @@ def test_a_step_that_would_not_fit_is_not_taken_back() -> None:
     half = run(ladder.initial(), LATE, 10, 4)
     assert half.step.shown == 2
     # half of the pictures keep a room busy for six tenths of the time: all of them would not fit
-    busy = ladder.Load(drops=0.0, lasting=0.0, latency=0.05, busy=0.6)
+    busy = ladder.Load(drops=0.0, lasting=0.0, latency=0.05, busy=0.6, lasting_busy=0.6)
     assert run(half, busy, 16, 60).at == half.at
 
 
