@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -209,7 +210,8 @@ def train(data: Path, work: Path, recipe: Recipe, *, log: Callable[[str], None])
             sums = {}
             _store(average, work, recipe)
     if probe is not None:
-        draw_curve(journal, work / "curve.png", x="step", names=("amodal_iou", "hidden_iou", "order"))
+        with contextlib.suppress(ImportError):  # matplotlib comes with the extra for training
+            draw_curve(journal, work / "curve.png", x="step", names=("amodal_iou", "hidden_iou", "order"))
     return _store(average, work, recipe)
 
 
