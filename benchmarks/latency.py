@@ -252,9 +252,9 @@ def main() -> None:
                 # a process of its own: what one run leaves behind must not help or hinder the next
                 with ProcessPoolExecutor(1, mp_context=context) as pool:
                     told = pool.submit(measure, path, kind, seconds, asked.overload, asked.recovery).result()
-                results.append({"size": size, "source": kind, **told})
+                results.append({"size": size, "source": kind, "minutes": asked.minutes, **told})
                 print(json.dumps(results[-1]), flush=True)
-    said = {"clip": asked.clip.name, "rate": RATE, "minutes": asked.minutes, "cores": os.cpu_count()}
+    said = {"clip": asked.clip.name, "rate": RATE, "cores": os.cpu_count()}
     said["load_before"] = busy
     data = {**said, "results": results}
     print(latency_table(data))

@@ -350,7 +350,8 @@ def converters_table(data: Any) -> str:
 
 def latency_table(data: Any) -> str:
     """One row a size, source and phase of a live run."""
-    head = ["size", "source", "phase", "p50 / p95 / p99 / max ms", "dropped", "cores", "nothing given up"]
+    head = ["size", "source, minutes", "phase", "p50 / p95 / p99 / max ms"]
+    head += ["dropped", "cores", "nothing given up"]
     body = []
     for each in data["results"]:
         for phase in ("start", "steady", "overload", "recovery"):
@@ -360,8 +361,9 @@ def latency_table(data: Any) -> str:
             times = " / ".join(f"{told[key]:.0f}" for key in ("p50_ms", "p95_ms", "p99_ms", "max_ms"))
             lost = f"{told['dropped']} of {told['shown'] + told['dropped']}"
             share = f"{100 * told['full_share']:.0f} %"
-            body.append([each["size"], each["source"], phase, times, lost, f"{told['cores']:.2f}", share])
-    told = f"{data['clip']} to and fro at {data['rate']} frames a second, {data['minutes']:g} minutes"
+            how = f"{each['source']}, {each['minutes']:g}"
+            body.append([each["size"], how, phase, times, lost, f"{told['cores']:.2f}", share])
+    told = f"{data['clip']} to and fro at {data['rate']} frames a second"
     busy = f"load average before {data['load_before']:g}"
     return f"{rows(head, body)}\n\n{told}, {data['cores']} cores, {busy}."
 

@@ -40,7 +40,7 @@ __all__ = ["Live", "Shown", "Status", "live"]
 
 _TIME_BASE = Fraction(1, 90_000)
 _HICCUP = 3
-"""Pictures that may wait while all are shown: a moment's delay is caught up without a loss."""
+"""Pictures that may wait while nothing is given up yet: a moment's delay is caught up without a loss."""
 
 _TRIM_FRAMES = 900
 _SWITCH_SECONDS = 0.0005
@@ -327,7 +327,7 @@ class Live:
                     self._drop()
                     continue
                 self._waiting.append(each)
-                while len(self._waiting) > (_HICCUP if self._ladder.step.shown == 1 else 1):
+                while len(self._waiting) > (_HICCUP if self._ladder.at == 0 else 1):
                     self._waiting.popleft()
                     self._drop()
                 self._lock.notify_all()
