@@ -31,7 +31,7 @@ _CLEARLY = 8.0
 _ALIEN = 60.0
 _ARM = 0.4
 _SEARCH = 7
-_TINT = 0.08
+_TINT = 0.04
 _MEAN = np.full((1, 3), 1 / 3, np.float32)
 
 
