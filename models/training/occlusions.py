@@ -249,10 +249,10 @@ def _try(
     back, front = wholes[pick(kinds, random)], wholes[pick(kinds, random)]
     if back.key == front.key:
         return None
-    thing_rgb, thing, scale = _posed(back, random, (0, 0), float(random.uniform(0.82, 1.12)))
+    thing_rgb, thing, scale = posed(back, random, (0, 0), float(random.uniform(0.82, 1.12)))
     ratio = float(np.exp(random.normal(0.1 if hides else -0.05, 0.28)))
     x, y, width, height = cv2.boundingRect(thing)
-    other_rgb, other, _ = _posed(front, random, (0, 0), scale * ratio)
+    other_rgb, other, _ = posed(front, random, (0, 0), scale * ratio)
     ox, oy, owidth, oheight = cv2.boundingRect(other)
     if not width or not owidth:
         return None
@@ -267,7 +267,7 @@ def _try(
             if standing
             else int(y - oy + random.uniform(-oheight, height))
         )
-        moved = _shifted(other, dx, dy)
+        moved = shifted(other, dx, dy)
         first, second = (thing, moved) if hides else (moved, thing)
         share = cv2.countNonZero(first & second) / max(1, cv2.countNonZero(first))
         if (covered[0] if hides else 0.02) <= share <= (covered[1] if hides else 0.7):
@@ -275,7 +275,7 @@ def _try(
             break
     if best is None:
         return None
-    before, before_rgb = _shifted(other, *best), _shifted(other_rgb, *best)
+    before, before_rgb = shifted(other, *best), shifted(other_rgb, *best)
     if hides:
         picture, visible, over = blend(thing_rgb, before_rgb, before), thing & (1 - before), before
     else:
@@ -353,7 +353,7 @@ def blend(behind: Pixels, over: Pixels, mask: Pixels) -> Pixels:
     return np.asarray(mixed, np.uint8)
 
 
-def _posed(
+def posed(
     whole: Whole, random: np.random.Generator, shift: tuple[int, int], scale: float
 ) -> tuple[Pixels, Pixels, float]:
     """A thing mirrored, turned, sized and lit at random."""
@@ -372,7 +372,7 @@ def _posed(
     return np.asarray(lit, np.uint8), (np.asarray(soft) > 127).astype(np.uint8), scale
 
 
-def _shifted(picture: Pixels, dx: int, dy: int) -> Pixels:
+def shifted(picture: Pixels, dx: int, dy: int) -> Pixels:
     place = np.array([[1, 0, dx], [0, 1, dy]], np.float64)
     return np.asarray(cv2.warpAffine(picture, place, picture.shape[1::-1], flags=cv2.INTER_NEAREST), np.uint8)
 
