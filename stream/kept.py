@@ -151,7 +151,7 @@ def _with(filled: Filled, done: Completed, hole: Hole) -> Filled:
     alpha: Bytes = np.where(hidden, open_to, 0).astype(np.uint8)
     if not alpha.any():
         return filled
-    plain = filled.frame.rgb[y0:y1, x0:x1]
+    plain = planes.part_to_rgb(filled.frame, (x0, y0, x1, y1))
     if (done.origin == INVENTED).any() and _goes_on(plain, filled.origin[its], done, mine, open_to):
         return filled
     # Where both say the same the background has the pixels themselves.

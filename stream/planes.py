@@ -155,6 +155,25 @@ def to_rgb(frame: Frame) -> Image:
     return np.asarray(picture, dtype=np.uint8)
 
 
+def part_to_rgb(frame: Frame, box: Box) -> Image:
+    """What `to_rgb` gives in a box (x0, y0, x1, y1) of the frame, for the price of the box."""
+    x0, y0, x1, y1 = box
+    shape = _known(frame.format)
+    across, down = (max(1, shape.sub_x), max(1, shape.sub_y)) if shape.kind == "yuv" else (1, 1)
+    left, top = x0 // across * across, y0 // down * down
+    right, bottom = min(frame.width, -(-x1 // across) * across), min(frame.height, -(-y1 // down) * down)
+    planes = []
+    for number, plane in enumerate(frame.planes):
+        by_x, by_y = (across, down) if number in (1, 2) else (1, 1)
+        part = plane[top // by_y : -(-bottom // by_y), left // by_x : -(-right // by_x)]
+        planes.append(np.ascontiguousarray(part))
+    # The matrix is the whole frame's: an unspecified one depends on the height.
+    colour = replace(frame.colour, matrix=_matrix_of(frame))
+    size = right - left, bottom - top
+    found = to_rgb(replace(frame, planes=tuple(planes), width=size[0], height=size[1], colour=colour))
+    return found[y0 - top : y1 - top, x0 - left : x1 - left]
+
+
 def write_back(frame: Frame, rgb_patch: NDArray[Any], alpha: NDArray[np.uint8], box: Box | None) -> Frame:
     """A new frame with an RGB patch blended in; where alpha is 0 every plane equals the input's bit for bit.
 

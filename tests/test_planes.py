@@ -10,7 +10,7 @@ from clips import picture
 from numpy.typing import NDArray
 
 from stream.pixel_format import layout, nearest_format
-from stream.planes import from_video_frame, matrices, to_rgb, to_video_frame, write_back
+from stream.planes import from_video_frame, matrices, part_to_rgb, to_rgb, to_video_frame, write_back
 from stream.types import Colour, Frame
 
 YUV = ["yuv420p", "yuv422p", "yuv444p", "yuvj420p", "yuv420p10le", "yuv422p10le", "yuv444p12le", "yuv411p"]
@@ -75,6 +75,19 @@ def exact_rgb(frame: Frame) -> NDArray[np.float64]:
 def test_rgb_is_what_the_standard_says(form: str, matrix: int, full: bool, size: tuple[int, int]) -> None:
     frame = noise(form, *size, Colour(matrix=matrix, full_range=full))
     assert np.abs(to_rgb(frame) - exact_rgb(frame)).max() <= 1.5
+
+
+@pytest.mark.parametrize("form", YUV + OTHERS)
+def test_rgb_of_a_part_is_the_part_of_the_rgb(form: str) -> None:
+    frame = noise(form)
+    whole = to_rgb(frame)
+    for box in (13, 7, 40, 30), (0, 0, 97, 61), (90, 55, 97, 61), (4, 8, 5, 9):
+        x0, y0, x1, y1 = box
+        part = part_to_rgb(frame, box).astype(int)
+        # One step: OpenCV's quicker conversion, where it is taken, rounds in its own way.
+        assert part.shape == (y1 - y0, x1 - x0, 3) and np.abs(part - whole[y0:y1, x0:x1]).max() <= 1
+    tall = noise(form, 32, 720)
+    assert np.abs(part_to_rgb(tall, (3, 3, 9, 9)).astype(int) - to_rgb(tall)[3:9, 3:9]).max() <= 1
 
 
 def test_an_unspecified_matrix_depends_on_the_height() -> None:
