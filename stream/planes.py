@@ -117,6 +117,13 @@ def to_video_frame(
     return video
 
 
+def frame_bytes(name: str, width: int, height: int) -> int:
+    """How many bytes the planes of a frame of this pixel format and size hold."""
+    shape = _known(name)
+    sizes = (shape.plane_size(number, width, height) for number in range(shape.planes))
+    return sum(w * h for w, h in sizes) * shape.channels * np.dtype(shape.dtype).itemsize
+
+
 def to_rgb(frame: Frame) -> Image:
     """The whole picture as uint8 H x W x 3 RGB, by the frame's own matrix and range; alpha is left out.
 
