@@ -96,13 +96,14 @@ class Paint:
     """What was invented in the last filled frame, to be carried on with the camera.
 
     `rgb` uint8 and `weight` float32 cover `box` (x0, y0, x1, y1) of frame `index`; weight 1 = invented now,
-    falling while what has been seen replaces it.
+    falling while what has been seen replaces it. `parts`: the bounds of its pieces, in pixels of the frame.
     """
 
     index: int
     box: tuple[int, int, int, int]
     rgb: Image
     weight: NDArray[np.float32]
+    parts: tuple[tuple[int, int, int, int], ...] = ()
 
 
 @dataclass(frozen=True)
