@@ -14,7 +14,7 @@ from stream import still as still_plate
 from stream.arrays import Bytes, u8
 from stream.background import background
 from stream.boxes import Box, pieces
-from stream.covers import blocked
+from stream.covers import blocked, forget
 from stream.crops import Inpaint
 from stream.elsewhere import Elsewhere
 from stream.plate import Memory, Plate, vote_size
@@ -53,10 +53,11 @@ def fill(
     memory = plate.memory(frame.index)
     scene = None if memory is None else background(plate, memory)
     if memory is not None and scene is not None:
-        # Known better now than when this frame was first asked to be a source: more has been seen since.
-        plate.differences[memory.index] = surround.differ(memory, scene)
-        for key in [k for k in plate.covers if k[0] == memory.index]:
-            del plate.covers[key]
+        known = plate.differences.get(memory.index)
+        if known is None or not known.whole:
+            # Known better now than when this frame was first asked to be a source: more has been seen since.
+            plate.differences[memory.index] = surround.differ(memory, scene)
+            forget(plate, memory.index)
         if config.hole.shadow:
             drags = dragged(hole, memory, plate.differences[memory.index])
             # A shadow goes where its thing goes: what is dark beside it for a moment is something else.
@@ -67,6 +68,7 @@ def fill(
                 mirrored = plate.mirrored + _SHADED_RATE * (bool(mirror.any()) - plate.mirrored)
             if mirrored > 0.5 >= plate.mirrored:
                 plate.covers.clear()
+                plate.parts.clear()
             plate = replace(plate, shaded=shaded, mirrored=mirrored)
             hole = attach(hole, frame, drags, shaded > 0.5, mirror if mirrored > 0.5 else None, config)
     assert hole.box is not None

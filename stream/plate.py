@@ -132,6 +132,7 @@ class Plate:
     mirrored: float = 0.4
     returns: dict[int, Parallax] = field(default_factory=dict)
     covers: dict[tuple[int, frozenset[int]], tuple[NDArray[np.uint8], ...]] = field(default_factory=dict)
+    parts: dict[tuple[int, int], tuple[tuple[slice, slice], NDArray[np.uint8]]] = field(default_factory=dict)
     differences: dict[int, Difference] = field(default_factory=dict)
     backgrounds: dict[int, Background] = field(default_factory=dict)
 
@@ -198,6 +199,8 @@ def observe(plate: Plate, frame: Frame, motion: Motion, labels: Labels, mask: Ma
     kept = {m.index for m in memories}
     for key in [k for k in plate.covers if k[0] not in kept]:
         del plate.covers[key]
+    for one in [k for k in plate.parts if k[0] not in kept]:
+        del plate.parts[one]
     for known in (plate.differences, plate.backgrounds):
         for index in [k for k in known if k not in kept]:
             del known[index]
