@@ -13,13 +13,13 @@ from stream import crops, paint, planes, surround, trail, vote
 from stream import still as still_plate
 from stream.arrays import Bytes, u8
 from stream.background import background
-from stream.boxes import Box, parts
-from stream.covers import blocked
+from stream.boxes import Box, pieces
+from stream.covers import blocked, forget
 from stream.crops import Inpaint
 from stream.elsewhere import Elsewhere
 from stream.plate import Memory, Plate, vote_size
 from stream.reflection import reflection
-from stream.types import INVENTED, SEEN, UNTOUCHED, Filled, Frame, Hole, Motion
+from stream.types import INVENTED, SEEN, Filled, Frame, Hole, Motion
 
 _SHADED_RATE = 0.1
 _FLAT = 0.5
@@ -53,10 +53,11 @@ def fill(
     memory = plate.memory(frame.index)
     scene = None if memory is None else background(plate, memory)
     if memory is not None and scene is not None:
-        # Known better now than when this frame was first asked to be a source: more has been seen since.
-        plate.differences[memory.index] = surround.differ(memory, scene)
-        for key in [k for k in plate.covers if k[0] == memory.index]:
-            del plate.covers[key]
+        known = plate.differences.get(memory.index)
+        if known is None or not known.whole:
+            # Known better now than when this frame was first asked to be a source: more has been seen since.
+            plate.differences[memory.index] = surround.differ(memory, scene)
+            forget(plate, memory.index)
         if config.hole.shadow:
             drags = dragged(hole, memory, plate.differences[memory.index])
             # A shadow goes where its thing goes: what is dark beside it for a moment is something else.
@@ -67,6 +68,7 @@ def fill(
                 mirrored = plate.mirrored + _SHADED_RATE * (bool(mirror.any()) - plate.mirrored)
             if mirrored > 0.5 >= plate.mirrored:
                 plate.covers.clear()
+                plate.parts.clear()
             plate = replace(plate, shaded=shaded, mirrored=mirrored)
             hole = attach(hole, frame, drags, shaded > 0.5, mirror if mirrored > 0.5 else None, config)
     assert hole.box is not None
@@ -83,9 +85,11 @@ def fill(
             colours, seen, still = resting
             cv2.copyTo(colours, seen, patch)
     asked = wanted & (1 - seen)
-    for part in parts(asked, max(8, round(0.05 * frame.height))) if asked.any() else ():
-        around = _widened(part, hole.box, frame)
-        found = vote.recall(frame, hole, plate, motion, ids, around, config.plate, scene)
+    missing = [
+        _missing(part, asked, hole.box, frame) for part in pieces(asked, max(8, round(0.05 * frame.height)))
+    ]
+    recalled = vote.recall(frame, hole, plate, motion, ids, missing, config.plate, scene)
+    for (around, _), found in zip(missing, recalled, strict=False):
         if found is None:
             continue
         used.update(found.sources)
@@ -94,11 +98,11 @@ def fill(
         bottom, right = min(y1 - y0, around[3] - y0), min(x1 - x0, around[2] - x0)
         inner = slice(top - ay, bottom - ay), slice(left - ax, right - ax)
         outer = slice(top, bottom), slice(left, right)
-        mine = (found.seen[inner] > 0) & (asked[outer] > 0)
-        patch[outer][mine] = found.rgb[inner][mine]
-        seen[outer] |= mine.astype(np.uint8)
+        mine = found.seen[inner] & asked[outer]
+        cv2.copyTo(found.rgb[inner], mine, patch[outer])
+        seen[outer] |= mine
     unseen = wanted & (1 - seen)
-    origin = np.where(wanted > 0, np.where(unseen > 0, INVENTED, SEEN), UNTOUCHED).astype(np.uint8)
+    origin = wanted * np.uint8(SEEN) + unseen * np.uint8(INVENTED - SEEN)
     if elsewhere is not None and unseen.any():
         more = elsewhere.recall(frame, shot, plate, hole, hole.box, patch, unseen, ids)
         if more is not None:
@@ -165,12 +169,18 @@ def attach(
     return Hole(alpha, (x, y, x + w, y + h) if w and h else None, hole.tracks)
 
 
-def _widened(part: Box, box: Box, frame: Frame) -> Box:
-    """A part of the hole's box with the ring around it that is compared, in frame pixels."""
+def _missing(part: Box, asked: Bytes, box: Box, frame: Frame) -> tuple[Box, Bytes]:
+    """A part of the hole's box with the ring around it that is compared, in frame pixels; what it lacks."""
     ring = max(8, round(24 * frame.height / 360))
     times = max(1, round(frame.height / vote_size(frame.width, frame.height)[1]))
     # On the grid of the reduced picture, so that boxes of both sizes cover the same pixels.
     x0, y0 = (part[k] + box[k] - ring for k in (0, 1))
     x1, y1 = (part[k + 2] + box[k] + ring for k in (0, 1))
     x0, y0 = max(0, x0 // times * times), max(0, y0 // times * times)
-    return x0, y0, min(frame.width, -(-x1 // times) * times), min(frame.height, -(-y1 // times) * times)
+    x1, y1 = min(frame.width, -(-x1 // times) * times), min(frame.height, -(-y1 // times) * times)
+    # Other parts that reach into the ring are asked on their own.
+    mine = np.zeros((y1 - y0, x1 - x0), np.uint8)
+    inner = slice(part[1], part[3]), slice(part[0], part[2])
+    top, left = part[1] + box[1] - y0, part[0] + box[0] - x0
+    mine[top : top + part[3] - part[1], left : left + part[2] - part[0]] = asked[inner]
+    return (x0, y0, x1, y1), mine

@@ -16,10 +16,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from stream.boxes import Box, pieces
 from stream.pixel_format import Layout, layout, nearest_format
 from stream.types import Colour, Frame, Image
-
-Box = tuple[int, int, int, int]
 
 _TO_RGB: dict[tuple[int, int], int | None] = {
     (3, 0): None,
@@ -177,37 +176,52 @@ def write_back(frame: Frame, rgb_patch: NDArray[Any], alpha: NDArray[np.uint8], 
     patch, weight = _in_box(frame, rgb_patch, box), _in_box(frame, alpha, box)
     if patch.ndim != 3 or patch.shape[2] != 3 or weight.ndim != 2:
         raise ValueError(f"patch {rgb_patch.shape} and alpha {alpha.shape} should be h x w x 3 and h x w")
-    x0, y0, x1, y1 = box
+    # Six things far apart are a small share of the box around them all.
+    parts = pieces(weight)
+    planes = _arrays(frame)
+    # The picture's own alpha channel, where it is a plane, is the fourth.
+    planes[:3] = [plane.copy() for plane in planes[:3]]
+    for left, top, right, bottom in parts:
+        part = slice(top, bottom), slice(left, right)
+        where = box[0] + left, box[1] + top, box[0] + right, box[1] + bottom
+        _blend(frame, shape, planes, patch[part], weight[part], where)
+    for plane in planes[:3]:
+        plane.flags.writeable = False
+    return replace(frame, planes=tuple(planes))
+
+
+def _blend(
+    frame: Frame,
+    shape: Layout,
+    planes: list[NDArray[Any]],
+    patch: NDArray[Any],
+    weight: NDArray[np.uint8],
+    box: Box,
+) -> None:
+    """Blend a patch of a box's size into copies of a frame's planes, which are changed."""
     # 1 / 255 in float32 makes alpha 255 exactly 1, so a full patch leaves nothing of what was there
     mix = weight.astype(np.float32) * np.float32(1 / 255)
     colours = np.ascontiguousarray(patch, dtype=np.float32)
-    planes = _arrays(frame)
     if shape.kind == "yuv":
         _, from_colour = _matrices(frame)
         luma = cv2.transform(colours, from_colour[:1])
-        planes[0] = _blended(planes[0], box, cv2.multiply(luma, mix), mix, shape.peak)
+        _mix(planes[0], box, cv2.multiply(luma, mix), mix, shape.peak)
         cb, cr, chroma_mix, chroma_box = _chroma(frame, shape, colours, mix, box)
-        planes[1] = _blended(planes[1], chroma_box, cb, chroma_mix, shape.peak)
-        planes[2] = _blended(planes[2], chroma_box, cr, chroma_mix, shape.peak)
+        _mix(planes[1], chroma_box, cb, chroma_mix, shape.peak)
+        _mix(planes[2], chroma_box, cr, chroma_mix, shape.peak)
     elif shape.kind == "gray":
         scale, offset = _grey_scale(frame)
         kr, kb = _WEIGHTS[_matrix_of(frame)]
         grey = cv2.transform(colours, np.array([[kr, 1 - kr - kb, kb]], np.float32))
-        planes[0] = _blended(planes[0], box, (grey - offset) / scale * mix, mix, shape.peak)
+        _mix(planes[0], box, (grey - offset) / scale * mix, mix, shape.peak)
     elif shape.kind == "gbr":
         for channel, number in enumerate(shape.order):
             values = colours[:, :, channel] * np.float32(shape.peak / 255) * mix
-            planes[number] = _blended(planes[number], box, values, mix, shape.peak)
+            _mix(planes[number], box, values, mix, shape.peak)
     else:
-        packed = planes[0].copy()
         scale = np.float32(shape.peak / 255)
         for channel, number in enumerate(shape.order):
-            values = colours[:, :, channel] * scale * mix
-            view = packed[y0:y1, x0:x1, number]
-            view[...] = _mixed(view, values, mix, shape.peak)
-        packed.flags.writeable = False
-        planes[0] = packed
-    return replace(frame, planes=tuple(planes))
+            _mix(planes[0][:, :, number], box, colours[:, :, channel] * scale * mix, mix, shape.peak)
 
 
 def _chroma(
@@ -236,28 +250,16 @@ def _chroma(
     return cb, cr, stack[:, :, 3], target
 
 
-def _blended(
-    plane: NDArray[Any],
-    box: Box,
-    premultiplied: NDArray[Any],
-    mix: NDArray[Any],
-    peak: int,
-) -> NDArray[Any]:
+def _mix(plane: NDArray[Any], box: Box, premultiplied: NDArray[Any], mix: NDArray[Any], peak: int) -> None:
+    """Mix values, weighed already, into a box of a plane, which is changed."""
     x0, y0, x1, y1 = box
-    out = plane.copy()
-    view = out[y0:y1, x0:x1]
-    view[...] = _mixed(view, premultiplied, mix, peak)
-    out.flags.writeable = False
-    return out
-
-
-def _mixed(old: NDArray[Any], premultiplied: NDArray[Any], mix: NDArray[Any], peak: int) -> NDArray[Any]:
+    view = plane[y0:y1, x0:x1]
     # old * (1 - 0) + 0 is exact in float32 for 16-bit samples, so alpha 0 needs no mask
-    value = old.astype(np.float32)
+    value = view.astype(np.float32)
     value *= np.float32(1) - mix
     value += premultiplied
     value += np.float32(0.5)
-    return np.clip(value, 0, peak, out=value).astype(old.dtype)
+    view[...] = np.clip(value, 0, peak, out=value)
 
 
 def _eight_bit(picture: NDArray[Any]) -> Image:

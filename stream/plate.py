@@ -96,13 +96,14 @@ class Paint:
     """What was invented in the last filled frame, to be carried on with the camera.
 
     `rgb` uint8 and `weight` float32 cover `box` (x0, y0, x1, y1) of frame `index`; weight 1 = invented now,
-    falling while what has been seen replaces it.
+    falling while what has been seen replaces it. `parts`: the bounds of its pieces, in pixels of the frame.
     """
 
     index: int
     box: tuple[int, int, int, int]
     rgb: Image
     weight: NDArray[np.float32]
+    parts: tuple[tuple[int, int, int, int], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -131,6 +132,7 @@ class Plate:
     mirrored: float = 0.4
     returns: dict[int, Parallax] = field(default_factory=dict)
     covers: dict[tuple[int, frozenset[int]], tuple[NDArray[np.uint8], ...]] = field(default_factory=dict)
+    parts: dict[tuple[int, int], tuple[tuple[slice, slice], NDArray[np.uint8]]] = field(default_factory=dict)
     differences: dict[int, Difference] = field(default_factory=dict)
     backgrounds: dict[int, Background] = field(default_factory=dict)
 
@@ -197,6 +199,8 @@ def observe(plate: Plate, frame: Frame, motion: Motion, labels: Labels, mask: Ma
     kept = {m.index for m in memories}
     for key in [k for k in plate.covers if k[0] not in kept]:
         del plate.covers[key]
+    for one in [k for k in plate.parts if k[0] not in kept]:
+        del plate.parts[one]
     for known in (plate.differences, plate.backgrounds):
         for index in [k for k in known if k not in kept]:
             del known[index]

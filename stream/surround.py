@@ -23,12 +23,13 @@ class Difference:
 
     `strange`: uint8 0 or 1, pixels that cannot be the background. `dark`: uint8, 255 where it is surely in
     shadow, falling to 0 at the soft border, 0 where it is lit or not known. `dimmer`: 0 or 1, darker than the
-    background at all.
+    background at all. `whole`: the background was, so that it need not be held against a later one.
     """
 
     strange: Bytes
     dark: Bytes
     dimmer: Bytes
+    whole: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,13 +60,21 @@ def attached(difference: Difference, core: Bytes, others: Bytes) -> Attached:
     """
     shape = difference.strange.shape
     core, others = fit(core, shape), fit(others, shape)
-    parts = np.zeros(shape, np.uint8)
-    if core.any() and difference.strange.any():
-        area = int(np.count_nonzero(core))
-        reach = grown(core, max(4.0, 0.45 * np.sqrt(area)))
-        free = u8((1 - core) & (1 - others) & reach)
-        parts = _pieces(u8(difference.strange & free), core, 0.6 * area + 20)
-    return Attached(parts, shadow(difference, core, parts, others))
+    found = Attached(np.zeros(shape, np.uint8), np.zeros(shape, np.uint8))
+    if not core.any() or not (difference.strange.any() or difference.dark.any()):
+        return found
+    # No farther than where shadows are looked for, and a little more for what hangs together beyond it.
+    near = _window(core)
+    nearby = Difference(difference.strange[near], difference.dark[near], difference.dimmer[near])
+    mine, rest = core[near], others[near]
+    unit = shape[0] / 180.0
+    if nearby.strange.any():
+        area = int(np.count_nonzero(mine))
+        reach = grown(mine, max(4.0, 0.45 * np.sqrt(area)))
+        free = u8((1 - mine) & (1 - rest) & reach)
+        found.parts[near] = _pieces(u8(nearby.strange & free), mine, 0.6 * area + 20)
+    found.shadow[near] = _shadow(nearby, mine, found.parts[near], rest, unit)
+    return found
 
 
 def shadow(difference: Difference, core: Bytes, parts: Bytes, others: Bytes) -> Bytes:
@@ -74,9 +83,17 @@ def shadow(difference: Difference, core: Bytes, parts: Bytes, others: Bytes) -> 
     `parts` are what belongs to the things beyond `core`; other strange pixels belong to something else.
     """
     shape = difference.strange.shape
-    unit = shape[0] / 180.0
     core, others = fit(core, shape), fit(others, shape)
-    nothing = np.zeros(shape, np.uint8)
+    found = np.zeros(shape, np.uint8)
+    near = _window(core)
+    nearby = Difference(difference.strange[near], difference.dark[near], difference.dimmer[near])
+    found[near] = _shadow(nearby, core[near], parts[near], others[near], shape[0] / 180.0)
+    return found
+
+
+def _shadow(difference: Difference, core: Bytes, parts: Bytes, others: Bytes, unit: float) -> Bytes:
+    """`shadow` with all masks at one size; `unit`: pixels for each of 180 lines."""
+    nothing = np.zeros(core.shape, np.uint8)
     if not core.any() or not difference.dark.any():
         return nothing
     seeds = grown(core, 3 * unit)
@@ -143,14 +160,14 @@ def differ(memory: Memory, found: Background) -> Difference:
     """Hold a remembered frame against a background found for it."""
     shape = memory.half.shape[:2]
     nothing = np.zeros(shape, np.uint8)
-    empty = Difference(nothing, nothing, nothing)
-    scene, sure = found.rgb, found.sure
+    empty = Difference(nothing, nothing, nothing, found.whole)
+    sure = found.sure
     picture = memory.half
     covered = memory.things
     open_ground = (sure > 0) & (grown(covered, 6 * shape[0] / 180) == 0)
     if not found.calm or np.count_nonzero(open_ground) < 200:
         return empty
-    low, high = cv2.erode(scene, np.ones((3, 3))), cv2.dilate(scene, np.ones((3, 3)))
+    low, high = found.range
     apart = cv2.max(cv2.subtract(picture, high), cv2.subtract(low, picture))
     r, g, b = cv2.split(apart)
     most = cv2.max(cv2.max(r, g), b)
@@ -160,13 +177,13 @@ def differ(memory: Memory, found: Background) -> Difference:
         return empty
     strange = u8((cv2.GaussianBlur(most, (0, 0), 0.8) > max(16.0, 2.0 * usual + 6)).astype(np.uint8) & sure)
     strange = u8(cv2.morphologyEx(strange, cv2.MORPH_CLOSE, np.ones((3, 3), np.uint8)))
-    grey, lit = (cv2.medianBlur(u8(cv2.cvtColor(p, cv2.COLOR_RGB2GRAY)), 3) for p in (picture, scene))
-    dimmer = u8(cv2.compare(grey, cv2.convertScaleAbs(lit, alpha=0.94), cv2.CMP_LT)) & sure
+    grey = cv2.medianBlur(u8(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)), 3)
+    dimmer = u8(cv2.compare(grey, found.dimmed, cv2.CMP_LT)) & sure
     dark = nothing
     near = _window(covered)
     if np.count_nonzero(open_ground[near]) >= 200:
-        dark[near] = _darkness(picture[near], scene[near], sure[near], open_ground[near])
-    return Difference(strange, dark, u8(dimmer & 1))
+        dark[near] = _darkness(picture[near], found.smooth[near], sure[near], open_ground[near])
+    return Difference(strange, dark, u8(dimmer & 1), found.whole)
 
 
 def _window(things: Bytes) -> tuple[slice, slice]:
@@ -185,12 +202,15 @@ def _percentile(levels: Bytes, where: Bytes, share: float) -> int:
     return int(np.searchsorted(counts, share * counts[-1]))
 
 
-def _darkness(picture: Bytes, scene: Bytes, sure: Bytes, open_ground: Bytes) -> Bytes:
-    """How surely a pixel is the background in shadow: darker, of the same chromaticity, smoothly so."""
+def _darkness(picture: Bytes, scene: Float, sure: Bytes, open_ground: Bytes) -> Bytes:
+    """How surely a pixel is the background in shadow: darker, of the same chromaticity, smoothly so.
+
+    `scene`: `Background.smooth`.
+    """
     p = cv2.GaussianBlur(picture, (0, 0), 1.5).astype(np.float32) + np.float32(3)
-    q = cv2.GaussianBlur(scene, (0, 0), 1.5).astype(np.float32) + np.float32(3)
-    pr, _, pb = cv2.split(p)
-    qr, _, qb = cv2.split(q)
+    q = scene
+    pr, pb = cv2.extractChannel(p, 0), cv2.extractChannel(p, 2)
+    qr, qb = cv2.extractChannel(q, 0), cv2.extractChannel(q, 2)
     total = np.ones((1, 3), np.float32)
     ps, qs = f32(cv2.transform(p, total)), f32(cv2.transform(q, total))
     ratio = ps / qs
