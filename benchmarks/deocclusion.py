@@ -220,6 +220,7 @@ def run_clip(
             over={2},
             network=network,
             reach=0.02,
+            followed=method != "network",
         )
         seconds[index] = time.process_time() - started
         for pair in orders[index].pairs:

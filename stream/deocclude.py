@@ -31,13 +31,17 @@ __all__ = ["ENOUGH", "Answer", "Completed", "DeoccludeState", "Network", "comple
 _SPACING = 3
 _FORGOTTEN = 600
 _LEAST_HIDDEN = 12
-_FITS = 0.45
+_FITS = 0.5
 _SHOWN = 0.08
 _ENOUGH_SEEN = 0.35
 _CARRIED = 20
 _AWAY = 60
 _FADING = 0.98
 _EASE = 0.3
+_DOUBT = 0.6
+_CONTRARY = 32.0
+_SHOWS = 0.06
+_TAKEN = 0.25
 
 
 @dataclass(frozen=True)
@@ -67,14 +71,15 @@ class Completed:
 class Used:
     """How a thing was completed last: in which frame, from which view, how well it fitted, and where it lay.
 
-    `place`: 2 x 3, maps the view's frame to that frame; `step`: (2,) its motion, pixels a frame.
+    `place`: 2 x 3, maps the view's frame to that frame; `step`: (2,) its motion, pixels a
+    frame; None = not yet known.
     """
 
     index: int
     view: View
     fit: float
     place: NDArray[np.float64]
-    step: NDArray[np.float64]
+    step: NDArray[np.float64] | None
 
 
 @dataclass(frozen=True)
@@ -134,11 +139,15 @@ def complete(
     over: Collection[int],
     network: Network | None = None,
     reach: float = 0.012,
+    followed: bool = False,
 ) -> tuple[tuple[Completed, ...], DeoccludeState]:
     """Complete the `wanted` things that those of `over` hide in part; things that are whole are left out.
 
     `reach`: how far beyond its mask a thing may hide others, share of the frame's height: as far as the hole
-    that is filled. Without a network only what was seen in other frames can be completed.
+    that is filled. Without a network only what was seen in other frames can be completed. `followed`: the
+    things were looked at in other frames too. Then the background is known, and what the network invents must
+    be surer: a thing never seen apart from what hides it may well be a piece of that, and of other things
+    than people it draws no more than rounded shapes.
     """
     done = []
     used = dict(state.used)
@@ -152,12 +161,15 @@ def complete(
             continue
         found, fit = _from_views(state, look, each.id, index)
         if found is None:
-            found = _without_views(state, rgb, look, each.id, index, network)
+            plain = followed and (each.id not in state.views or each.label != "person")
+            doubt = _DOUBT if plain else 1.0
+            found = _without_views(state, rgb, look, each.id, index, network, doubt)
         if fit is not None:
             used[each.id] = fit
         if found is not None:
             done.append(_assemble(each.id, found, tuple(t.id for t in hiding)))
     # Who is hidden so far that its track was lost goes on for a while.
+    present = [each for each in tracks if each.id in wanted and not each.missed]
     for number, last in state.used.items():
         hiding = [each for each in tracks if each.id in over]
         if number in by_id or number not in wanted or not hiding:
@@ -166,7 +178,10 @@ def complete(
         if place is not None:
             look = looks.look_behind(rgb, views.reach(last.view, place), hiding, reach)
             found = _from_last(look, last, place, index) if look is not None else None
-            if found is not None:
+            if found is None or looks.covered(found.look.box, found.whole, present, rgb.shape) > _TAKEN:
+                # It is not where it should be, or another track has it by now: it is not waited for any more.
+                del used[number]
+            else:
                 done.append(_assemble(number, found, tuple(t.id for t in hiding)))
     return tuple(each for each in done if each is not None), replace(state, used=used)
 
@@ -203,8 +218,9 @@ def _from_views(
     chosen = views.choose(look, known, index, last.view.index if last is not None else None)
     if chosen is not None:
         view, dx, dy = chosen
-        if cv2.countNonZero(look.visible) >= _SHOWN * cv2.countNonZero(view.mask):
-            laid = views.lay(look, view, (dx, dy))
+        shown = cv2.countNonZero(look.visible) / max(1, cv2.countNonZero(view.mask))
+        laid = views.lay(look, view, (dx, dy)) if shown >= _SHOWN else None
+        if laid is not None and (shown >= _ENOUGH_SEEN or not _strays(last, view, laid.place, index)):
             mended, foreign = _mended(look, laid.rgb, laid.mask)
             fit = views.fit(mended, laid.rgb, laid.mask)
             if fit >= _FITS:
@@ -214,9 +230,18 @@ def _from_views(
 
 
 def _without_views(
-    state: DeoccludeState, rgb: Image, look: Look, number: int, index: int, network: Network | None
+    state: DeoccludeState,
+    rgb: Image,
+    look: Look,
+    number: int,
+    index: int,
+    network: Network | None,
+    doubt: float,
 ) -> _Found | None:
-    """No view fits: as it went on a moment ago, or as the network sees it if that sees enough to be sure."""
+    """No view fits: as it went on a moment ago, or as the network sees it if that sees enough to be sure.
+
+    `doubt`: the network's confidence is multiplied by it.
+    """
     last = state.used.get(number)
     place = _carried(last, state.views.get(number, ()), index) if last is not None else None
     going_on = _from_last(look, last, place, index) if last is not None and place is not None else None
@@ -226,15 +251,17 @@ def _without_views(
         going_on.whole
     ):
         return going_on
-    drawn = _from_network(rgb, look, network)
-    if drawn is None or (going_on is not None and drawn.confidence < ENOUGH):
+    drawn = _from_network(rgb, look, network, doubt)
+    if drawn is None or (going_on is not None and drawn.confidence < max(ENOUGH, going_on.confidence)):
         return going_on
     return drawn
 
 
-def _from_last(look: Look, last: Used, place: NDArray[np.float64], index: int) -> _Found:
-    """Next to nothing of it shows: it goes on as it went."""
+def _from_last(look: Look, last: Used, place: NDArray[np.float64], index: int) -> _Found | None:
+    """Next to nothing of it shows: it goes on as it went; None where what should show of it does not."""
     rgb, mask = views.placed(look, last.view, place)
+    if views.contrary(look, rgb, mask, _SHOWS) > _CONTRARY:
+        return None
     fit = last.fit * _FADING ** (index - last.index)
     mended, foreign = _mended(look, rgb, mask)
     return _laid_over(mended, rgb, mask, fit, foreign)
@@ -260,7 +287,7 @@ def _carried(last: Used, known: Sequence[View], index: int) -> NDArray[np.float6
         start = _middle(last.view, last.place)
         x0, y0, x1, y1 = later[0].box
         move = (np.array([(x0 + x1) / 2, (y0 + y1) / 2]) - start) * gap / (later[0].index - last.index)
-    elif 0 <= gap <= _CARRIED:
+    elif 0 <= gap <= _CARRIED and last.step is not None:
         move = gap * last.step
     else:
         return None
@@ -271,11 +298,21 @@ def _carried(last: Used, known: Sequence[View], index: int) -> NDArray[np.float6
 
 def _used(last: Used | None, index: int, laid: views.Laid, view: View) -> Used:
     """What is to be known of this frame in the next ones; the step is smoothed, since strides are uneven."""
-    step = np.zeros(2)
+    step = None
     if last is not None and index > last.index:
         moved = (_middle(view, laid.place) - _middle(last.view, last.place)) / (index - last.index)
-        step = last.step + _EASE * (moved - last.step)
+        step = moved if last.step is None else last.step + _EASE * (moved - last.step)
     return Used(index, view, laid.fit, laid.place, step)
+
+
+def _strays(last: Used | None, view: View, place: NDArray[np.float64], index: int) -> bool:
+    """Whether a view lies far from where the thing should be by now: little of it fits in many places."""
+    if last is None or last.step is None or not 0 < index - last.index <= _CARRIED:
+        return False
+    move = (index - last.index) * last.step
+    off = _middle(view, place) - _middle(last.view, last.place) - move
+    side = max(view.box[2] - view.box[0], view.box[3] - view.box[1])
+    return float(np.hypot(*off)) > 4 + 0.08 * side + 0.5 * float(np.hypot(*move))
 
 
 def _middle(view: View, place: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -284,7 +321,7 @@ def _middle(view: View, place: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(place @ np.array([(x0 + x1) / 2, (y0 + y1) / 2, 1.0]), np.float64)
 
 
-def _from_network(rgb: Image, look: Look, network: Network) -> _Found | None:
+def _from_network(rgb: Image, look: Look, network: Network, doubt: float) -> _Found | None:
     """Complete by the network; None where it says that nothing is hidden."""
     seen, front = bounds(look.visible > 0), bounds(look.front > 0)
     if seen is None or front is None:
@@ -303,7 +340,7 @@ def _from_network(rgb: Image, look: Look, network: Network) -> _Found | None:
     asked = (look.front > 0) & (chance > 0.1)
     sure = float(np.abs(2 * chance[asked] - 1).mean()) if asked.any() else 0.0
     share = cv2.countNonZero(look.visible) / max(1, cv2.countNonZero(whole))
-    confidence = sure * float(np.clip(2.5 * share, 0, 1)) / (1 + np.exp(-answer.hidden))
+    confidence = doubt * sure * float(np.clip(2.5 * share, 0, 1)) / (1 + np.exp(-answer.hidden))
     origin = np.where(whole > 0, INVENTED, 0).astype(np.uint8)
     return _Found(look, whole, colours, origin, confidence, np.zeros_like(whole))
 

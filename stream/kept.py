@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+import cv2
 import numpy as np
 
 from stream import deocclude, judge, order, planes
@@ -14,9 +15,11 @@ from stream.completer import witness
 from stream.deocclude import Completed
 from stream.hole import bounds
 from stream.squares import Network
-from stream.types import INVENTED, REFERENCE, SEEN, Filled, Frame, Hole, Track, Verdict
+from stream.types import INVENTED, REFERENCE, SEEN, Filled, Frame, Hole, Image, Track, Verdict
 
 _AWAY = 90
+_ALIKE = 8
+_SEAM, _SEAM_LEAST = 5, 24
 
 Opener = Callable[[], Network | None]
 """Opens the network, or gives it again; None where there is none."""
@@ -105,6 +108,8 @@ def complete(
         over=gone,
         network=open_network() if hidden else None,
         reach=reach,
+        # A single picture has no other frames; a clip's first one has those that were looked at ahead.
+        followed=frame.index > 0 or bool(orders),
     )
     ranks = {number: rank for rank, number in enumerate(now.ids)}
     ordered = sorted(done, key=lambda each: -ranks.get(each.track, 0))
@@ -146,11 +151,33 @@ def _with(filled: Filled, done: Completed, hole: Hole) -> Filled:
     alpha: Bytes = np.where(hidden, open_to, 0).astype(np.uint8)
     if not alpha.any():
         return filled
+    plain = filled.frame.rgb[y0:y1, x0:x1]
+    if (done.origin == INVENTED).any() and _goes_on(plain, filled.origin[its], done, mine, open_to):
+        return filled
+    # Where both say the same the background has the pixels themselves.
+    alpha[cv2.absdiff(plain, done.rgb[mine]).max(2) <= _ALIKE] = 0
     frame = planes.write_back(filled.frame, done.rgb[mine], alpha, (x0, y0, x1, y1))
     origin = filled.origin.copy()
     got = np.where(done.origin[mine] == REFERENCE, SEEN, INVENTED).astype(np.uint8)
     origin[its] = np.where((alpha > 127) & (origin[its] > 0), got, origin[its])
     return replace(filled, frame=frame, origin=origin)
+
+
+def _goes_on(plain: Image, origin: Bytes, done: Completed, mine: tuple[slice, slice], open_to: Bytes) -> bool:
+    """Whether the background, seen elsewhere, goes on from the thing's visible part as well as the drawing.
+
+    Then what was taken for a thing that moves rests, and the background shows it already.
+    """
+    visible = (done.origin[mine] == SEEN).astype(np.uint8)
+    size = 2 * _SEAM + 1, 2 * _SEAM + 1
+    weight = cv2.blur(visible.astype(np.float32), size)
+    seam = (visible == 0) & (done.origin[mine] == INVENTED) & (open_to == 255) & (weight > 0.1)
+    if np.count_nonzero(seam) < _SEAM_LEAST or np.mean(origin[seam] == SEEN) < 0.8:
+        return False
+    drawn = done.rgb[mine]
+    beside = cv2.blur(drawn.astype(np.float32) * visible[..., None], size)[seam] / weight[seam][:, None]
+    apart = [float(np.abs(each[seam] - beside).mean()) for each in (plain, drawn)]
+    return apart[0] <= 1.2 * apart[1] + 1
 
 
 def _common(first: Box, second: Box) -> tuple[tuple[slice, slice], tuple[slice, slice]]:

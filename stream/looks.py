@@ -8,7 +8,7 @@ from dataclasses import replace
 import cv2
 import numpy as np
 
-from stream.arrays import u8
+from stream.arrays import Bytes, u8
 from stream.boxes import Box
 from stream.hole import bounds, enlarge
 from stream.types import Image, Track
@@ -67,6 +67,14 @@ def look_behind(rgb: Image, box: Box, hiding: Sequence[Track], reach: float) -> 
     round_ = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * grow + 1,) * 2)
     front = u8(cv2.dilate(bare, round_))
     return Look(box, rgb[box[1] : box[3], box[0] : box[2]], np.zeros_like(bare), front, bare)
+
+
+def covered(box: Box, mask: Bytes, tracks: Sequence[Track], shape: tuple[int, ...]) -> float:
+    """Share of a mask, which lies in a box of the frame, that the masks of these tracks cover."""
+    taken = np.zeros_like(mask)
+    for each in tracks:
+        taken |= enlarge(each.instance.mask, (shape[0], shape[1]), box)
+    return cv2.countNonZero(taken & mask) / max(1, cv2.countNonZero(mask))
 
 
 def view_of(rgb: Image, index: int, track: Track, least: int = _SMALLEST) -> View | None:

@@ -31,6 +31,7 @@ _CLEARLY = 8.0
 _ALIEN = 60.0
 _ARM = 0.4
 _SEARCH = 7
+_TINT = 0.08
 
 
 @dataclass(frozen=True)
@@ -134,6 +135,18 @@ def fit(look: Look, rgb: Image, mask: Bytes) -> float:
         return 0.0
     difference = np.abs(look.rgb[both].astype(np.int16) - rgb[both]).mean()
     return float(outline * np.exp(-((difference / (2 * _LEVELS)) ** 2)))
+
+
+def contrary(look: Look, rgb: Image, mask: Bytes, least: float) -> float:
+    """How far what shows is from a laid view where nothing hides it, mean grey levels.
+
+    0 where less than `least` of the view should show: then nothing speaks against it.
+    """
+    shows = u8(cv2.erode(mask, np.ones((3, 3), np.uint8))) & (1 - look.front)
+    if cv2.countNonZero(shows) < max(24, least * cv2.countNonZero(mask)):
+        return 0.0
+    there = shows > 0
+    return float(np.abs(look.rgb[there].astype(np.int16) - rgb[there]).mean())
 
 
 def foreign(look: Look, rgb: Image, mask: Bytes) -> Bytes:
@@ -336,4 +349,7 @@ def _exposed(look: Look, rgb: Image, mask: Bytes) -> Image:
     gain = (look.rgb[both].astype(np.float64).mean(0) + 4) / (rgb[both].astype(np.float64).mean(0) + 4)
     if np.abs(gain - 1).max() < 0.01:
         return rgb
-    return u8(np.clip(rgb * np.clip(gain, 0.8, 1.25) + 0.5, 0, 255).astype(np.uint8))
+    # Light changes all colours alike, or nearly: what makes white yellow is another thing before it.
+    grey = float(np.clip(np.median(gain), 0.8, 1.25))
+    gain = np.clip(gain, grey * (1 - _TINT), grey * (1 + _TINT))
+    return u8(np.clip(rgb * gain + 0.5, 0, 255).astype(np.uint8))

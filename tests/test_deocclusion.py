@@ -140,6 +140,26 @@ def test_one_who_is_hidden_from_the_first_frame_is_completed_from_later_ones() -
     assert len(done) == 1 and done[0].hidden > 0.1
 
 
+@pytest.mark.parametrize("leaves", [False, True])
+def test_who_left_behind_the_passer_is_not_drawn_where_the_street_shows(leaves: bool) -> None:
+    state, pairs = deocclude.initial(), order.initial()
+    drawn = []
+    for index in range(40):
+        picture, whole, passer, _ = scene(index)
+        hidden = np.count_nonzero(whole & passer) / np.count_nonzero(whole)
+        gone = index >= 20
+        if gone and leaves:
+            picture = np.where(passer[..., None], 255 - STREET, STREET).astype(np.uint8)
+        things = [thing(1, whole & ~passer)] * (not gone) + [thing(2, passer)]
+        now, pairs = order.step(pairs, things, SIZE[0])
+        state = deocclude.observe(state, picture, index, things, now, {1})
+        done, state = deocclude.complete(state, picture, index, things, now, wanted={1}, over={2})
+        if gone and 0.15 < hidden < 0.6:
+            drawn += [each for each in done if each.confidence >= deocclude.ENOUGH]
+    # One whose track is lost but who still stands there goes on; one who is gone does not.
+    assert bool(drawn) != leaves
+
+
 def test_who_was_never_whole_is_left_alone_without_a_network_and_asked_of_one_with_it() -> None:
     picture, things, now = look(19)
     asked: list[tuple[Picture, Picture, Picture]] = []

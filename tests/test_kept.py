@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from fractions import Fraction
 from pathlib import Path
 
 import cv2
@@ -12,7 +13,8 @@ from test_deocclusion import SIZE, STREET, painted, person
 
 import stream
 from stream import kept
-from stream.deocclude import Answer
+from stream.deocclude import Answer, Completed
+from stream.types import INVENTED, SEEN, Filled, Frame, Hole
 
 CHEAP = {
     "engine.name": "none",
@@ -95,3 +97,78 @@ def test_unsure_completion_is_left_out_and_told(tmp_path: Path, monkeypatch: pyt
     report = stream.clean(frames, tmp_path / "out", config, job=stream.Job(masks=masks))
     told = [each for each in report.warnings if "could not be completed" in each]
     assert len(told) == 1 and "person" in told[0]
+
+
+def blob(image: np.ndarray, modal: np.ndarray, front: np.ndarray) -> Answer:
+    """What a network makes of anything: more of the same, as far as something is in front."""
+    colour = image[modal > 0].mean(0) if modal.any() else image.mean((0, 1))
+    picture = np.broadcast_to(colour.astype(np.uint8), image.shape).copy()
+    near = cv2.dilate(modal, np.ones((31, 31), np.uint8)) & (modal | front)
+    return Answer(near * np.float32(0.85), picture, 1.5)
+
+
+def test_a_piece_of_who_goes_is_not_made_larger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The bag of the one who passes is taken for somebody who stays: it is left, but nothing is drawn onto it.
+    (tmp_path / "in").mkdir()
+    (tmp_path / "masks").mkdir()
+    streets = []
+    for index in range(20):
+        x = 80 + 6 * index
+        passes = person(x, 164, 120, 0.1)
+        bag = np.zeros(SIZE, bool)
+        bag[80:120, x + 4 : x + 30] = True
+        bag &= ~passes
+        noise = np.random.default_rng(index).integers(-2, 3, (*SIZE, 3))
+        street = np.clip(STREET + noise, 0, 255).astype(np.uint8)
+        frame = np.where((passes | bag)[..., None], (200, 30, 40), street).astype(np.uint8)
+        labels = np.where(bag, 1, np.where(passes, 2, 0)).astype(np.uint8)
+        cv2.imwrite(str(tmp_path / "in" / f"{index:04d}.png"), frame[..., ::-1])
+        cv2.imwrite(str(tmp_path / "masks" / f"{index:04d}.png"), labels)
+        grown = cv2.dilate(bag.astype(np.uint8), np.ones((15, 15), np.uint8)) > 0
+        streets.append((street, passes & ~grown))
+    (tmp_path / "masks" / "objects.json").write_text(json.dumps({"1": "person", "2": "dog"}))
+    monkeypatch.setattr("stream.rooms.open_completer", lambda _: blob)
+    config = stream.load_config("tourist", overrides=CHEAP)
+    stream.clean(tmp_path / "in", tmp_path / "out", config, job=stream.Job(masks=tmp_path / "masks"))
+    for (street, gone), path in zip(streets, sorted((tmp_path / "out").glob("*.png")), strict=True):
+        shown = cv2.imread(str(path))[..., ::-1]
+        apart = np.abs(shown[gone].astype(int) - street[gone]).max(1)
+        # The street's colours, and none of the passer's red.
+        assert np.mean(apart > 60) < 0.03
+
+
+@pytest.mark.parametrize("rests", [True, False])
+def test_what_the_background_shows_already_is_not_drawn_again(rests: bool) -> None:
+    # A screen whose half was hidden: the background knows it. Behind a person it shows the street.
+    frame = picture_frame(STREET)
+    whole = np.zeros(SIZE, bool)
+    whole[40:120, 100:220] = True
+    true = np.where(whole[..., None], (20, 22, 24), STREET).astype(np.uint8)
+    seen = whole & (np.arange(SIZE[1]) < 150)
+    alpha = np.zeros(SIZE, np.uint8)
+    alpha[20:150, 150:260] = 255
+    plain = true if rests else np.where(seen[..., None], true, STREET).astype(np.uint8)
+    rough = np.where((whole & ~seen)[..., None], 28, true).astype(np.uint8)
+    drawn = Completed(
+        1,
+        (100, 40, 220, 120),
+        whole[40:120, 100:220],
+        rough[40:120, 100:220],
+        np.full((80, 120), 255, np.uint8),
+        np.where(seen, SEEN, INVENTED)[40:120, 100:220].astype(np.uint8),
+        0.5,
+        0.9,
+        (2,),
+        np.zeros((80, 120), bool),
+    )
+    box = 150, 20, 260, 150
+    origin = np.full((130, 110), SEEN, np.uint8)
+    filled = Filled(picture_frame(plain), origin, box, (), (), frame)
+    shown = kept.put_back(filled, (drawn,), Hole(alpha, box, ())).frame.rgb
+    hidden = whole & ~seen
+    assert np.array_equal(shown[~hidden], plain[~hidden])
+    assert np.array_equal(shown[hidden], (plain if rests else rough)[hidden])
+
+
+def picture_frame(rgb: np.ndarray) -> Frame:
+    return Frame(0, 0, Fraction(1, 25), (rgb,), "rgb24", rgb.shape[1], rgb.shape[0])
