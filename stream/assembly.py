@@ -104,7 +104,7 @@ def _weighed(rgb: Bytes, share: Float, source: Source) -> Float:
 
 def _thrice(values: Float) -> Float:
     """Each value three times, (n, 3): to multiply rows of three by a column would be five times as slow."""
-    return f32(cv2.cvtColor(values.reshape(-1, 1), cv2.COLOR_GRAY2RGB)).reshape(-1, 3)
+    return f32(cv2.cvtColor(values.reshape(1, -1), cv2.COLOR_GRAY2RGB)).reshape(-1, 3)
 
 
 def _in_rows(at: NDArray[np.generic]) -> Float:

@@ -119,14 +119,14 @@ def fill(
     )
 
 
-def prepare(plate: Plate, index: int, forbidden: Iterable[int]) -> None:
-    """Find out what covers frame `index`, which has no hole, so that a later hole need not wait for it.
+def prepare(plate: Plate, index: int) -> None:
+    """Find out what things cover of frame `index`, so that a later hole need not wait for it.
 
     Else all frames that are remembered are looked at when the first hole of a thing asks for them.
     """
     memory = plate.memory(index)
     if memory is not None:
-        blocked(plate, memory, forbidden)
+        blocked(plate, memory, memory.ids)
 
 
 def _things(hole: Hole, memory: Memory) -> tuple[Bytes, Bytes]:
