@@ -17,7 +17,7 @@ from stream.arrays import Bytes, Float, f32, u8
 from stream.boxes import Box
 from stream.covers import blocked
 from stream.exposure import UNLIT
-from stream.plate import Plate, View
+from stream.plate import Plate, View, scale_to
 from stream.sources import Source
 from stream.types import Image
 
@@ -97,9 +97,11 @@ def assemble(
 
 def _weighed(rgb: Bytes, share: Float, source: Source) -> Float:
     """Colours (n, 3) in the frame's exposure, times their shares (n,)."""
-    factor = _thrice(share)
-    if source.gain != UNLIT:
-        factor *= np.array(source.gain, np.float32)
+    if source.gain == UNLIT:
+        factor = _thrice(share)
+    else:
+        row = share.reshape(1, -1)
+        factor = f32(cv2.merge([row * np.float32(each) for each in source.gain])).reshape(-1, 3)
     return f32(cv2.multiply(rgb, factor, dtype=cv2.CV_32F))
 
 
@@ -145,8 +147,7 @@ def _show(
     if not copied and not _all_inside(source, pixels, width, height):
         inside = cv2.inRange(places, (1, 1, 0, 0), (width - 2, height - 2, 0, 0))
     if cover.shape != (height, width):
-        to_cover = np.array([cover.shape[1] / width, cover.shape[0] / height], np.float32)
-        places = (places + np.float32(0.5)) * to_cover - np.float32(0.5)
+        places = f32(cv2.perspectiveTransform(places, scale_to(cover.shape, width, height)))
     clear = _read(cover, places, cv2.INTER_NEAREST) == 0
     if inside is not None:
         clear &= u8(inside) > 0
