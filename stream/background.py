@@ -49,6 +49,17 @@ class Background:
         """Without noise, and nowhere quite black."""
         return f32(cv2.GaussianBlur(self.rgb, (0, 0), 1.5).astype(np.float32) + np.float32(3))
 
+    @cached_property
+    def brightness(self) -> Float:
+        """The sum of the channels of `smooth`."""
+        return brightness(u8(cv2.GaussianBlur(self.rgb, (0, 0), 1.5)))
+
+
+def brightness(smooth: Bytes) -> Float:
+    """The sum of three channels, nowhere quite 0."""
+    r, g, b = cv2.split(smooth)
+    return f32(cv2.add(cv2.add(r, g, dtype=cv2.CV_16U), b, dtype=cv2.CV_32F)) + np.float32(9)
+
 
 def background(plate: Plate, memory: Memory) -> Background | None:
     """The scene at a remembered frame; None when too few frames are known or it is too deep to align them.
