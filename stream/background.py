@@ -45,14 +45,9 @@ class Background:
         return u8(cv2.convertScaleAbs(grey, alpha=0.94))
 
     @cached_property
-    def smooth(self) -> Float:
-        """Without noise, and nowhere quite black."""
-        return f32(cv2.GaussianBlur(self.rgb, (0, 0), 1.5).astype(np.float32) + np.float32(3))
-
-    @cached_property
-    def brightness(self) -> Float:
-        """The sum of the channels of `smooth`."""
-        return brightness(u8(cv2.GaussianBlur(self.rgb, (0, 0), 1.5)))
+    def smooth(self) -> Bytes:
+        """Without noise."""
+        return u8(cv2.GaussianBlur(self.rgb, (0, 0), 1.5))
 
 
 def brightness(smooth: Bytes) -> Float:

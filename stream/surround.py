@@ -212,7 +212,8 @@ def _darkness(picture: Bytes, found: Background, near: tuple[slice, slice], open
     """
     nothing = np.zeros(picture.shape[:2], np.uint8)
     smooth = u8(cv2.GaussianBlur(picture, (0, 0), 1.5))
-    ps, qs = brightness(smooth), found.brightness[near]
+    calm = found.smooth[near]
+    ps, qs = brightness(smooth), brightness(calm)
     ratio = f32(cv2.divide(ps, qs))
     # The soft edge begins well inside the penumbra: pixels that only might be in shadow stay untouched.
     some = np.s_[::3, ::2]
@@ -227,12 +228,8 @@ def _darkness(picture: Bytes, found: Background, near: tuple[slice, slice], open
     if w == 0:
         return nothing
     where = slice(max(0, y - _ROUND), y + h + _ROUND), slice(max(0, x - _ROUND), x + w + _ROUND)
-    p, q, ps, qs = (
-        smooth[where].astype(np.float32) + np.float32(3),
-        found.smooth[near][where],
-        ps[where],
-        qs[where],
-    )
+    p, q = (each[where].astype(np.float32) + np.float32(3) for each in (smooth, calm))
+    ps, qs = ps[where], qs[where]
     pr, pb = cv2.extractChannel(p, 0), cv2.extractChannel(p, 2)
     qr, qb = cv2.extractChannel(q, 0), cv2.extractChannel(q, 2)
     # A shadow dims what is there; a dark thing has edges of its own.
