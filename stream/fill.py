@@ -112,7 +112,17 @@ def fill(
     flat = view is None or motion.static or trail.trust(plate, view) >= _FLAT
     how = crops.invent if flat and config.fill.texture else crops.sketch
     patch, next_paint = paint.complete(
-        frame, patch, unseen, wanted, hole.box, motion, plate.paint, inpaint, flat, how
+        frame,
+        patch,
+        unseen,
+        wanted,
+        hole.box,
+        motion,
+        plate.paint,
+        inpaint,
+        flat,
+        how,
+        most=1 if config.plate.even else None,
     )
     done = planes.write_back(frame, patch, hole.alpha[y0:y1, x0:x1], hole.box)
     return Filled(done, origin, hole.box, (), (), frame), replace(
