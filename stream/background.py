@@ -45,9 +45,15 @@ class Background:
         return u8(cv2.convertScaleAbs(grey, alpha=0.94))
 
     @cached_property
-    def smooth(self) -> Float:
-        """Without noise, and nowhere quite black."""
-        return f32(cv2.GaussianBlur(self.rgb, (0, 0), 1.5).astype(np.float32) + np.float32(3))
+    def smooth(self) -> Bytes:
+        """Without noise."""
+        return u8(cv2.GaussianBlur(self.rgb, (0, 0), 1.5))
+
+
+def brightness(smooth: Bytes) -> Float:
+    """The sum of three channels, nowhere quite 0."""
+    r, g, b = cv2.split(smooth)
+    return f32(cv2.add(cv2.add(r, g, dtype=cv2.CV_16U), b, dtype=cv2.CV_32F)) + np.float32(9)
 
 
 def background(plate: Plate, memory: Memory) -> Background | None:

@@ -77,12 +77,13 @@ def forget(plate: Plate, index: int) -> None:
 def _with_dragged(plate: Plate, memory: Memory, bare: Bytes) -> Bytes:
     """What covers a memory, grown, with what it drags along."""
     difference = surround.compare(plate, memory)
-    others = (memory.labels > 0).view(np.uint8) & (1 - bare)
-    drags = surround.attached(difference, bare, others)
+    core = fit(bare, difference.strange.shape)
+    others = u8(memory.things & (1 - core))
+    drags = surround.attached(difference, core, others)
     cover = grown(bare)
     more = drags.parts | (drags.shadow > _SHADED)
     if plate.mirrored > 0.5 and (scene := background(plate, memory)) is not None:
-        more |= reflection(memory.half, scene, bare, others) > 0
+        more |= reflection(memory.half, scene, core, others) > 0
     return cover | grown(fit(more, cover.shape)) if more.any() else cover
 
 

@@ -12,9 +12,9 @@ from configs.schema import Config
 from stream import crops, paint, planes, surround, trail, vote
 from stream import still as still_plate
 from stream.arrays import Bytes, u8
-from stream.background import background
+from stream.background import background, fit
 from stream.boxes import Box, pieces
-from stream.covers import blocked, forget
+from stream.covers import blocked, forget, select
 from stream.crops import Inpaint
 from stream.elsewhere import Elsewhere
 from stream.plate import Memory, Plate, vote_size
@@ -59,12 +59,13 @@ def fill(
             plate.differences[memory.index] = surround.differ(memory, scene)
             forget(plate, memory.index)
         if config.hole.shadow:
-            drags = dragged(hole, memory, plate.differences[memory.index])
+            core, others = _things(hole, memory)
+            drags = dragged(hole, core, others, plate.differences[memory.index])
             # A shadow goes where its thing goes: what is dark beside it for a moment is something else.
             shaded = plate.shaded + _SHADED_RATE * (bool(drags.shadow.any()) - plate.shaded)
             mirror, mirrored = None, 0.0
             if config.hole.mirror:
-                mirror = reflection(memory.half, scene, *_things(hole, memory))
+                mirror = reflection(memory.half, scene, core, others)
                 mirrored = plate.mirrored + _SHADED_RATE * (bool(mirror.any()) - plate.mirrored)
             if mirrored > 0.5 >= plate.mirrored:
                 plate.covers.clear()
@@ -111,7 +112,17 @@ def fill(
     flat = view is None or motion.static or trail.trust(plate, view) >= _FLAT
     how = crops.invent if flat and config.fill.texture else crops.sketch
     patch, next_paint = paint.complete(
-        frame, patch, unseen, wanted, hole.box, motion, plate.paint, inpaint, flat, how
+        frame,
+        patch,
+        unseen,
+        wanted,
+        hole.box,
+        motion,
+        plate.paint,
+        inpaint,
+        flat,
+        how,
+        most=1 if config.plate.even else None,
     )
     done = planes.write_back(frame, patch, hole.alpha[y0:y1, x0:x1], hole.box)
     return Filled(done, origin, hole.box, (), (), frame), replace(
@@ -119,25 +130,28 @@ def fill(
     )
 
 
-def prepare(plate: Plate, index: int, forbidden: Iterable[int]) -> None:
-    """Find out what covers frame `index`, which has no hole, so that a later hole need not wait for it.
+def prepare(plate: Plate, index: int) -> None:
+    """Find out what things cover of frame `index`, so that a later hole need not wait for it.
 
     Else all frames that are remembered are looked at when the first hole of a thing asks for them.
     """
     memory = plate.memory(index)
     if memory is not None:
-        blocked(plate, memory, forbidden)
+        blocked(plate, memory, memory.ids)
 
 
 def _things(hole: Hole, memory: Memory) -> tuple[Bytes, Bytes]:
-    """What goes and what stays of a frame, uint8 0 or 1, at the size of comparison and of the labels."""
+    """What goes and what stays of a frame, uint8 0 or 1, at the size of comparison."""
     core = u8(cv2.resize(hole.alpha, memory.half.shape[1::-1], interpolation=cv2.INTER_AREA) > 100)
-    return core.view(np.uint8), ((memory.labels > 0) & ~np.isin(memory.labels, hole.tracks)).astype(np.uint8)
+    others = (memory.labels > 0).view(np.uint8) & (1 - select(memory.labels, hole.tracks))
+    return core.view(np.uint8), u8(fit(others, core.shape))
 
 
-def dragged(hole: Hole, memory: Memory, difference: surround.Difference) -> surround.Attached:
-    """What the things of a hole drag along beyond it; of the user's own masks (no tracks) shadows alone."""
-    core, others = _things(hole, memory)
+def dragged(hole: Hole, core: Bytes, others: Bytes, difference: surround.Difference) -> surround.Attached:
+    """What the things of a hole drag along beyond it; of the user's own masks (no tracks) shadows alone.
+
+    `core`: the hole, `others`: the things that stay (uint8 0 or 1), at the size of comparison.
+    """
     if hole.tracks:
         return surround.attached(difference, core, others)
     nothing = np.zeros(core.shape, np.uint8)

@@ -196,7 +196,7 @@ class Filling:
         if wanted.box is None:
             if self._config.plate.even:
                 with self._clock.time("fill"):
-                    fill.prepare(known, frame.index, self._forbidden())
+                    fill.prepare(known, frame.index)
             return Filled(frame, np.zeros((0, 0), np.uint8), None, verdicts, tracks, frame)
         done: tuple[Completed, ...] = ()
         with self._clock.time("fill"):
@@ -221,6 +221,8 @@ class Filling:
                 self._elsewhere,
                 seen.shot,
             )
+            if self._config.plate.even:
+                fill.prepare(self._plate[seen.shot], frame.index)
         filled = kept.put_back(filled, done, wanted)
         return replace(filled, verdicts=verdicts, tracks=tracks, before=frame)
 

@@ -17,6 +17,9 @@ from stream.types import Frame, Image, Mask, Motion
 
 _FADE = 0.2
 _ANEW = 0.3
+_WAITING = 0.4
+"""Weight of paint that is not to be carried on, but counts as paint."""
+
 _RIM = 16
 """Pixels around a piece that a smooth fill is made from."""
 
@@ -35,6 +38,7 @@ def complete(
     inpaint: Inpaint | None,
     flat: bool,
     how: Callable[[Image, NDArray[np.uint8], Inpaint | None, float], Image],
+    most: int | None = None,
 ) -> tuple[Image, Paint | None]:
     """Invent the `unseen` pixels of a box (all arrays of the box's size) and return what to carry on.
 
@@ -42,7 +46,8 @@ def complete(
     it; only what it does not cover is invented, so it does not boil. In a scene that is not `flat` paint goes
     astray within a few frames: there it should have no texture, which would swim, and is mixed with fresh
     paint. `how`: what invents, with texture or without (`stream.crops`). Where seen content replaces paint
-    the change takes five frames.
+    the change takes five frames. `most`: pieces that are invented in one frame, the largest first; others are
+    filled smoothly until their turn comes in the next ones.
     """
     move = _move(last, frame, motion)
     regions = _regions(last, unseen, move, box, max(16, round(24 * frame.height / 360)))
@@ -74,7 +79,8 @@ def complete(
         if w:
             done.append((where[0] + x, where[1] + y, where[0] + x + w, where[1] + y + h))
     if fresh.any():
-        out = _invent(frame, out, fresh, box, inpaint, how)
+        out, waiting = _invent(frame, out, fresh, box, inpaint, how, most)
+        weights[waiting > 0] = _WAITING
     return out, Paint(frame.index, box, out, weights, tuple(done)) if done else None
 
 
@@ -144,25 +150,34 @@ def _invent(
     box: Box,
     inpaint: Inpaint | None,
     how: Callable[[Image, Bytes, Inpaint | None, float], Image],
-) -> Image:
-    """Invent the unseen pixels from the frame with what is known of the hole laid in."""
+    most: int | None,
+) -> tuple[Image, Bytes]:
+    """Invent the unseen pixels from the frame with what is known of the hole laid in.
+
+    The second value is 1 where another frame is to do better.
+    """
     thin = _THIN * frame.height / 360
-    rest = unseen.copy()
+    rest, waiting = unseen.copy(), np.zeros_like(unseen)
     out = patch.copy()
+    thick = 0
     for piece in pieces(unseen, _RIM):
         x0, y0, x1, y1 = piece
-        if crops.thickness(unseen, piece) <= thin:
-            # Of these nobody wants to know what is far around them.
-            smooth = _smoothed(frame, patch, unseen, box, piece)
-            cv2.copyTo(smooth, unseen[y0:y1, x0:x1], out[y0:y1, x0:x1])
+        part = unseen[y0:y1, x0:x1]
+        slight = crops.thickness(unseen, piece) <= thin
+        thick += not slight
+        if slight or (most is not None and thick > most):
+            # Of slivers nobody wants to know what is far around them.
+            cv2.copyTo(_smoothed(frame, patch, unseen, box, piece), part, out[y0:y1, x0:x1])
             rest[y0:y1, x0:x1] = 0
+            if not slight:
+                waiting[y0:y1, x0:x1] = part
     if not rest.any():
-        return out
+        return out, waiting
     around, missing, (left, top) = _around(frame, out, rest, box, _bounds(rest), CROP)
     x0, y0, x1, y1 = _bounds(rest)
     done = how(around, missing, inpaint, thin)[y0 - top : y1 - top, x0 - left : x1 - left]
     cv2.copyTo(done, rest[y0:y1, x0:x1], out[y0:y1, x0:x1])
-    return out
+    return out, waiting
 
 
 def _smoothed(frame: Frame, patch: Image, unseen: Bytes, box: Box, piece: Box) -> Image:

@@ -177,17 +177,28 @@ def write_back(frame: Frame, rgb_patch: NDArray[Any], alpha: NDArray[np.uint8], 
     if patch.ndim != 3 or patch.shape[2] != 3 or weight.ndim != 2:
         raise ValueError(f"patch {rgb_patch.shape} and alpha {alpha.shape} should be h x w x 3 and h x w")
     # Six things far apart are a small share of the box around them all.
-    parts = pieces(weight)
     planes = _arrays(frame)
     # The picture's own alpha channel, where it is a plane, is the fourth.
     planes[:3] = [plane.copy() for plane in planes[:3]]
-    for left, top, right, bottom in parts:
-        part = slice(top, bottom), slice(left, right)
-        where = box[0] + left, box[1] + top, box[0] + right, box[1] + bottom
-        _blend(frame, shape, planes, patch[part], weight[part], where)
+    for piece in pieces(weight):
+        x0, y0, x1, y1 = _whole(piece, box, shape)
+        part = slice(y0 - box[1], y1 - box[1]), slice(x0 - box[0], x1 - box[0])
+        _blend(frame, shape, planes, patch[part], weight[part], (x0, y0, x1, y1))
     for plane in planes[:3]:
         plane.flags.writeable = False
     return replace(frame, planes=tuple(planes))
+
+
+def _whole(piece: Box, box: Box, shape: Layout) -> Box:
+    """A piece of a box in pixels of the frame, with the rest of its chroma samples as far as the box goes."""
+    x0, y0, x1, y1 = box[0] + piece[0], box[1] + piece[1], box[0] + piece[2], box[1] + piece[3]
+    sx, sy = shape.sub_x, shape.sub_y
+    return (
+        max(box[0], x0 // sx * sx),
+        max(box[1], y0 // sy * sy),
+        min(box[2], -(-x1 // sx) * sx),
+        min(box[3], -(-y1 // sy) * sy),
+    )
 
 
 def _blend(
@@ -204,9 +215,12 @@ def _blend(
     colours = np.ascontiguousarray(patch, dtype=np.float32)
     if shape.kind == "yuv":
         _, from_colour = _matrices(frame)
-        luma = cv2.transform(colours, from_colour[:1])
-        _mix(planes[0], box, cv2.multiply(luma, mix), mix, shape.peak)
-        cb, cr, chroma_mix, chroma_box = _chroma(frame, shape, colours, mix, box)
+        # Four channels: the constant term of the map is weighed by alpha like everything else.
+        stack = cv2.cvtColor(cv2.multiply(colours, cv2.cvtColor(mix, cv2.COLOR_GRAY2RGB)), cv2.COLOR_RGB2RGBA)
+        cv2.insertChannel(mix, stack, 3)
+        luma = stack.reshape(-1, 4) @ from_colour[0]
+        _mix(planes[0], box, luma.reshape(mix.shape), mix, shape.peak)
+        cb, cr, chroma_mix, chroma_box = _chroma(frame, shape, stack, box)
         _mix(planes[1], chroma_box, cb, chroma_mix, shape.peak)
         _mix(planes[2], chroma_box, cr, chroma_mix, shape.peak)
     elif shape.kind == "gray":
@@ -225,14 +239,16 @@ def _blend(
 
 
 def _chroma(
-    frame: Frame, shape: Layout, colours: NDArray[Any], mix: NDArray[Any], box: Box
+    frame: Frame, shape: Layout, stack: NDArray[Any], box: Box
 ) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any], Box]:
-    """Cb times alpha, Cr times alpha, alpha and box, all at the chroma's resolution."""
+    """Cb times alpha, Cr times alpha, alpha and box, all at the chroma's resolution.
+
+    `stack`: RGB times alpha, and alpha, float32 (h, w, 4) of the box.
+    """
     x0, y0, x1, y1 = box
     sx, sy = shape.sub_x, shape.sub_y
     target = cx0, cy0, cx1, cy1 = x0 // sx, y0 // sy, -(-x1 // sx), -(-y1 // sy)
     # Averaging and the affine map commute, so the colours are averaged first and only the few are mapped.
-    stack = cv2.merge([*(cv2.multiply(channel, mix) for channel in cv2.split(colours)), mix])
     if sx > 1 or sy > 1:
         # Beyond the frame there is no luma: the last column and row stand for it. Inside the frame, luma
         # outside the box has alpha 0.
@@ -245,9 +261,8 @@ def _chroma(
             stack = cv2.copyMakeBorder(stack, top, bottom, left, right, cv2.BORDER_CONSTANT, value=0)
         stack = cv2.resize(stack, (cx1 - cx0, cy1 - cy0), interpolation=cv2.INTER_AREA)
     _, from_colour = _matrices(frame)
-    # Four channels in: the constant term of the map is weighed by alpha like everything else.
     cb, cr = cv2.split(cv2.transform(stack, from_colour[1:]))
-    return cb, cr, stack[:, :, 3], target
+    return cb, cr, cv2.extractChannel(stack, 3), target
 
 
 def _mix(plane: NDArray[Any], box: Box, premultiplied: NDArray[Any], mix: NDArray[Any], peak: int) -> None:
@@ -255,6 +270,10 @@ def _mix(plane: NDArray[Any], box: Box, premultiplied: NDArray[Any], mix: NDArra
     x0, y0, x1, y1 = box
     view = plane[y0:y1, x0:x1]
     # old * (1 - 0) + 0 is exact in float32 for 16-bit samples, so alpha 0 needs no mask
+    if view.dtype == np.uint8 and peak == 255:
+        rest = cv2.multiply(view, np.float32(1) - mix, dtype=cv2.CV_32F)
+        view[...] = cv2.add(rest, premultiplied, dtype=cv2.CV_8U)
+        return
     value = view.astype(np.float32)
     value *= np.float32(1) - mix
     value += premultiplied

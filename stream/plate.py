@@ -193,7 +193,7 @@ def observe(plate: Plate, frame: Frame, motion: Motion, labels: Labels, mask: Ma
         u8(half),
         u8(grey),
         things,
-        frozenset((1 + np.flatnonzero(np.bincount(labels.ravel())[1:])).tolist()),
+        frozenset(np.flatnonzero(np.bincount(labels[labels > 0])).tolist()),
     )
     memories = _thin((*plate.memories, memory), plate)
     kept = {m.index for m in memories}
@@ -263,14 +263,20 @@ def relate_all(views: Sequence[View], b: View, near: bool = False) -> list[Homog
     return out
 
 
-def _related(a: View, b: View, near: bool) -> Homography:
-    """What the chain of motions says."""
+def relate_from(a: View, views: Sequence[View], near: bool = False) -> list[Homography]:
+    """`relate` for the maps from one view to several, as the chain of motions says."""
+    back = geometry.inverse(a.chain[int(near)])
+    return [_related(a, b, near, back) for b in views]
+
+
+def _related(a: View, b: View, near: bool, back: Homography | None = None) -> Homography:
+    """What the chain of motions says; `back`: the inverse of the first view's."""
     if a.pose == b.pose:
         return np.eye(3)
     if a.leg != b.leg:
         return _NOWHERE
     layer = int(near)
-    chain = b.chain[layer] @ geometry.inverse(a.chain[layer])
+    chain = b.chain[layer] @ (geometry.inverse(a.chain[layer]) if back is None else back)
     if not np.isfinite(chain).all() or abs(chain[2, 2]) < 1e-12:
         return _NOWHERE
     return cast(Homography, chain / chain[2, 2])

@@ -14,7 +14,7 @@ from stream.arrays import Float, f32, u8
 from stream.covers import blocked, hidden
 from stream.exposure import Gain, exposure, exposures
 from stream.geometry import Homography
-from stream.plate import Memory, Plate, View, relate, relate_all, scale_to
+from stream.plate import Memory, Plate, View, relate, relate_all, relate_from, scale_to
 from stream.types import Frame
 
 
@@ -84,7 +84,7 @@ def pool(plate: Plate, view: View, forbidden: frozenset[int]) -> Pool:
     memories = tuple(_candidates(plate, view))
     covers = tuple(blocked(plate, memory, forbidden) for memory in memories)
     layers = (False, True) if view.motion.near.any() else (False,)
-    backs = [[relate(view, memory.view, near, direct=False) for memory in memories] for near in layers]
+    backs = [relate_from(view, [memory.view for memory in memories], near) for near in layers]
     return Pool(memories, covers, np.array(backs, np.float64).reshape(len(layers), -1, 3, 3), {}, {})
 
 

@@ -13,8 +13,11 @@ import cv2
 import numpy as np
 
 from stream.arrays import Bytes, Float, f32, u8
-from stream.background import Background, background, fit, grown
+from stream.background import Background, background, brightness, fit, grown
 from stream.plate import Memory, Plate
+
+_ROUND = 12
+"""Pixels around a shadow that are looked at with it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +185,7 @@ def differ(memory: Memory, found: Background) -> Difference:
     dark = nothing
     near = _window(covered)
     if np.count_nonzero(open_ground[near]) >= 200:
-        dark[near] = _darkness(picture[near], found.smooth[near], sure[near], open_ground[near])
+        dark[near] = _darkness(picture[near], found, near, open_ground[near].view(np.uint8))
     return Difference(strange, dark, u8(dimmer & 1), found.whole)
 
 
@@ -202,31 +205,41 @@ def _percentile(levels: Bytes, where: Bytes, share: float) -> int:
     return int(np.searchsorted(counts, share * counts[-1]))
 
 
-def _darkness(picture: Bytes, scene: Float, sure: Bytes, open_ground: Bytes) -> Bytes:
+def _darkness(picture: Bytes, found: Background, near: tuple[slice, slice], open_ground: Bytes) -> Bytes:
     """How surely a pixel is the background in shadow: darker, of the same chromaticity, smoothly so.
 
-    `scene`: `Background.smooth`.
+    `picture` and `open_ground` are what lies in the window `near` of the frame.
     """
-    p = cv2.GaussianBlur(picture, (0, 0), 1.5).astype(np.float32) + np.float32(3)
-    q = scene
+    nothing = np.zeros(picture.shape[:2], np.uint8)
+    smooth = u8(cv2.GaussianBlur(picture, (0, 0), 1.5))
+    calm = found.smooth[near]
+    ps, qs = brightness(smooth), brightness(calm)
+    ratio = f32(cv2.divide(ps, qs))
+    # The soft edge begins well inside the penumbra: pixels that only might be in shadow stay untouched.
+    some = np.s_[::3, ::2]
+    spread = float(np.percentile(np.abs(ratio[some][open_ground[some] > 0] - 1), 90))
+    if spread > 0.08:
+        return nothing
+    edge, steep = 1 - max(0.03, 1.5 * spread), 255 / 0.06
+    dark = u8(cv2.addWeighted(ratio, -steep, ratio, 0, edge * steep, dtype=cv2.CV_8U))
+    dark = u8(cv2.bitwise_and(dark, found.sure[near] * np.uint8(255)))
+    # Specks are no shadow; all else is looked at only where there is more.
+    x, y, w, h = cv2.boundingRect(_opened(u8(cv2.threshold(dark, 60, 1, cv2.THRESH_BINARY)[1])))
+    if w == 0:
+        return nothing
+    where = slice(max(0, y - _ROUND), y + h + _ROUND), slice(max(0, x - _ROUND), x + w + _ROUND)
+    p, q = (each[where].astype(np.float32) + np.float32(3) for each in (smooth, calm))
+    ps, qs = ps[where], qs[where]
     pr, pb = cv2.extractChannel(p, 0), cv2.extractChannel(p, 2)
     qr, qb = cv2.extractChannel(q, 0), cv2.extractChannel(q, 2)
-    total = np.ones((1, 3), np.float32)
-    ps, qs = f32(cv2.transform(p, total)), f32(cv2.transform(q, total))
-    ratio = ps / qs
-    # The soft edge begins well inside the penumbra: pixels that only might be in shadow stay untouched.
-    spread = float(np.percentile(np.abs(ratio[open_ground > 0][::7] - 1), 90))
-    edge = 1 - max(0.03, 1.5 * spread)
-    dark = np.where(sure > 0, np.clip((edge - ratio) * np.float32(255 / 0.06), 0, 255), 0).astype(np.uint8)
-    if spread > 0.08 or not dark.any():
-        return np.zeros(picture.shape[:2], np.uint8)
     # A shadow dims what is there; a dark thing has edges of its own.
     wide = _wide(ps) / _wide(qs)
     # At the shadow's own border the ratio changes fast: there the better of its two sides is asked.
     own = cv2.erode(cv2.GaussianBlur(cv2.absdiff(ps, wide * qs), (0, 0), 1.0), np.ones((7, 7), np.uint8))
     tint = cv2.max(cv2.absdiff(pr / ps, qr / qs), cv2.absdiff(pb / ps, qb / qs))
-    same = (tint < 0.03) & (ratio > 0.3) & (own < 0.35 * (qs - ps) + 6)
-    return u8(dark * same)
+    same = (tint < 0.03) & (ratio[where] > 0.3) & (own < 0.35 * (qs - ps) + 6)
+    nothing[where] = dark[where] * same
+    return nothing
 
 
 def _wide(plane: Float) -> Float:
