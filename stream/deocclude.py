@@ -38,7 +38,7 @@ _CARRIED = 20
 _AWAY = 60
 _FADING = 0.98
 _EASE = 0.3
-_DOUBT = 0.6
+_DOUBT = 0.55
 _CONTRARY = 32.0
 _SHOWS = 0.06
 _TAKEN = 0.25
@@ -224,7 +224,7 @@ def _from_views(
             mended, foreign = _mended(look, laid.rgb, laid.mask)
             fit = views.fit(mended, laid.rgb, laid.mask)
             if fit >= _FITS:
-                used = _used(last, index, replace(laid, fit=fit), view)
+                used = _used(last, index, laid, view, fit)
                 return _laid_over(mended, laid.rgb, laid.mask, fit, foreign), used
     return None, None
 
@@ -296,13 +296,13 @@ def _carried(last: Used, known: Sequence[View], index: int) -> NDArray[np.float6
     return place
 
 
-def _used(last: Used | None, index: int, laid: views.Laid, view: View) -> Used:
+def _used(last: Used | None, index: int, laid: views.Laid, view: View, fit: float) -> Used:
     """What is to be known of this frame in the next ones; the step is smoothed, since strides are uneven."""
     step = None
     if last is not None and index > last.index:
         moved = (_middle(view, laid.place) - _middle(last.view, last.place)) / (index - last.index)
         step = moved if last.step is None else last.step + _EASE * (moved - last.step)
-    return Used(index, view, laid.fit, laid.place, step)
+    return Used(index, view, fit, laid.place, step)
 
 
 def _strays(last: Used | None, view: View, place: NDArray[np.float64], index: int) -> bool:

@@ -77,11 +77,15 @@ class Order:
 
 @dataclass(frozen=True)
 class Past:
-    """What is known of one pair: the log-odds that the lower id is in front, and when a network was asked."""
+    """What is known of one pair: the log-odds that the lower id is in front, and when a network was asked.
+
+    `network`: what it said last; `age`: frames since; `asked`: how often it was asked.
+    """
 
     odds: float
     network: float = 0.0
     age: int = 0
+    asked: int = 0
 
 
 @dataclass(frozen=True)
@@ -226,16 +230,17 @@ def _weigh(
         (state.whole.get(low.id, 0.0), state.whole.get(high.id, 0.0)),
         height,
     )
-    asked, age = (past.network, past.age + 1) if past is not None else (0.0, 0)
-    doubtful = past is None or ((abs(past.odds) < _SURE or age >= 8 * _ASK_AGAIN) and age % _ASK_AGAIN == 0)
-    if network is not None and doubtful and not (low.missed or high.missed):
-        asked, age = float(np.clip(network(high, low) - network(low, high), -8, 8)), 1
-    now = float(seen @ WEIGHTS[:-1] + WEIGHTS[-1] * asked)
+    said, age, asked = (past.network, past.age + 1, past.asked) if past is not None else (0.0, 0, 0)
+    # Two that have just met show little of who hides whom: the network is soon asked again, then less often.
+    waits = min(_ASK_AGAIN, 1 + 2 * asked) if past is None or abs(past.odds) < _SURE else 8 * _ASK_AGAIN
+    if network is not None and (past is None or age >= waits) and not (low.missed or high.missed):
+        said, age, asked = float(np.clip(network(high, low) - network(low, high), -8, 8)), 1, asked + 1
+    now = float(seen @ WEIGHTS[:-1] + WEIGHTS[-1] * said)
     if past is None:
-        return Past(float(np.clip(now, -_MOST, _MOST)), asked, age)
+        return Past(float(np.clip(now, -_MOST, _MOST)), said, age, asked)
     # What lasts adds up slowly: the cues of two neighbouring frames are nearly the same.
     odds = _MEMORY * past.odds + (1 - _MEMORY) * 1.5 * now
-    return Past(float(np.clip(odds, -_MOST, _MOST)), asked, age)
+    return Past(float(np.clip(odds, -_MOST, _MOST)), said, age, asked)
 
 
 def _sorted(nearness: Mapping[int, float], pairs: Sequence[Pair]) -> tuple[int, ...]:

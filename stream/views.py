@@ -31,7 +31,8 @@ _CLEARLY = 8.0
 _ALIEN = 60.0
 _ARM = 0.4
 _SEARCH = 7
-_TINT = 0.08
+_TINT = 0.04
+_MEAN = np.full((1, 3), 1 / 3, np.float32)
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ class Look:
 
 @dataclass(frozen=True)
 class Laid:
-    """A view laid over a look: `rgb`, `mask` (uint8 0 or 1), `fit` in [0, 1], and from which frame it is.
+    """A view laid over a look: `rgb`, `mask` (uint8 0 or 1), and from which frame it is.
 
     `place`: 2 x 3 float64 that maps the view's frame to this frame.
     """
@@ -69,7 +70,6 @@ class Laid:
     index: int
     rgb: Image
     mask: Bytes
-    fit: float
     place: NDArray[np.float64]
 
 
@@ -119,22 +119,24 @@ def lay(look: Look, view: View, shift: tuple[float, float]) -> Laid:
     place = _similarity(look, view, _nearer(look, view, shift))
     flow = _flow(look, *placed(look, view, place, rough=True))
     rgb, mask = placed(look, view, place, flow)
-    return Laid(view.index, _exposed(look, rgb, mask), mask, fit(look, rgb, mask), place)
+    return Laid(view.index, _exposed(look, rgb, mask), mask, place)
 
 
 def fit(look: Look, rgb: Image, mask: Bytes) -> float:
     """How well a laid view agrees with what is visible, [0, 1]: outline where nothing hides it; colours."""
-    free = look.front == 0
-    mine, its = (look.visible > 0) & free, (mask > 0) & free
-    union = np.count_nonzero(mine | its)
-    if not union:
-        return 0.0
+    free = 1 - look.front
+    mine, its = look.visible & free, mask & free
     both = mine & its
-    outline = np.count_nonzero(both) / union
-    if not both.any():
+    common = cv2.countNonZero(both)
+    if not common:
         return 0.0
-    difference = np.abs(look.rgb[both].astype(np.int16) - rgb[both]).mean()
-    return float(outline * np.exp(-((difference / (2 * _LEVELS)) ** 2)))
+    outline = common / cv2.countNonZero(mine | its)
+    return outline * float(np.exp(-((_differs(look.rgb, rgb, both) / (2 * _LEVELS)) ** 2)))
+
+
+def _differs(first: Image, second: Image, where: Bytes) -> float:
+    """Mean difference of two pictures inside a mask, grey levels."""
+    return float(np.mean(cv2.mean(cv2.absdiff(first, second), where)[:3]))
 
 
 def contrary(look: Look, rgb: Image, mask: Bytes, least: float) -> float:
@@ -145,8 +147,7 @@ def contrary(look: Look, rgb: Image, mask: Bytes, least: float) -> float:
     shows = u8(cv2.erode(mask, np.ones((3, 3), np.uint8))) & (1 - look.front)
     if cv2.countNonZero(shows) < max(24, least * cv2.countNonZero(mask)):
         return 0.0
-    there = shows > 0
-    return float(np.abs(look.rgb[there].astype(np.int16) - rgb[there]).mean())
+    return _differs(look.rgb, rgb, shows)
 
 
 def foreign(look: Look, rgb: Image, mask: Bytes) -> Bytes:
@@ -163,13 +164,12 @@ def foreign(look: Look, rgb: Image, mask: Bytes) -> Bytes:
     x, y, w, h = cv2.boundingRect(asked.astype(np.uint8))
     margin = int(0.1 * height) + 4
     part = np.s_[max(0, y - margin) : y + h + margin, max(0, x - margin) : x + w + margin]
-    now = u8(cv2.GaussianBlur(look.rgb[part], (3, 3), 0)).astype(np.float32)
-    view = u8(cv2.GaussianBlur(rgb[part], (3, 3), 0)).astype(np.float32)
+    now, view = (u8(cv2.GaussianBlur(each[part], (3, 3), 0)) for each in (look.rgb, rgb))
     near = max(3, round(0.05 * height))
     mask = mask[part]
     its, own = _local(now, look.bare[part], near), _local(view, mask, near)
-    to_front = np.abs(now - its).mean(2)
-    to_thing = np.abs(now - np.where(mask[..., None] > 0, view, own)).mean(2)
+    own = np.where(mask[..., None] > 0, view, own)
+    to_front, to_thing = (cv2.transform(cv2.absdiff(now, each), _MEAN) for each in (its, own))
     odd = (far[part] < _BESIDE * height) & (to_thing > _ODD) & (to_front + _CLEARLY < to_thing)
     odd |= to_thing > _ALIEN
     opened = cv2.morphologyEx((odd & asked[part]).astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
@@ -191,12 +191,17 @@ def _joined(pieces: Bytes, to: Bytes) -> Bytes:
     return np.asarray(keep[labels], np.uint8)
 
 
-def _local(picture: Float, mask: Bytes, near: int) -> Float:
+def _local(picture: Image, mask: Bytes, near: int) -> Image:
     """Mean colour, within `near` pixels of each, of what lies in a mask."""
-    weight = mask.astype(np.float32)
-    size = 2 * near + 1, 2 * near + 1
-    total = f32(cv2.blur(picture * weight[..., None], size))
-    return total / (f32(cv2.blur(weight, size)) + 1e-3)[..., None]
+    # Half the size is enough for a mean.
+    small = max(1, picture.shape[1] // 2), max(1, picture.shape[0] // 2)
+    inside = cv2.bitwise_and(picture, picture, mask=mask)
+    parts = (cv2.resize(each, small, interpolation=cv2.INTER_AREA) for each in (inside, mask * np.uint8(255)))
+    size = near | 1, near | 1
+    total, share = (f32(cv2.blur(each.astype(np.float32), size)) for each in parts)
+    share = share * np.float32(1 / 255) + np.float32(1e-3)
+    mean = cv2.divide(total, cv2.merge([share, share, share]))
+    return u8(cv2.resize(np.clip(mean, 0, 255).astype(np.uint8), picture.shape[1::-1]))
 
 
 def reach(view: View, place: NDArray[np.float64]) -> Box:
@@ -300,17 +305,22 @@ def placed(
     A `rough` one is to be compared with, not to be shown.
     """
     height, width = look.visible.shape
-    back = cv2.invertAffineTransform(place)
-    grid_x, grid_y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
-    if flow is not None:
-        grid_x, grid_y = grid_x + flow[..., 0], grid_y + flow[..., 1]
-    x, y = grid_x + look.box[0], grid_y + look.box[1]
-    at_x = (back[0, 0] * x + back[0, 1] * y + (back[0, 2] - view.box[0])).astype(np.float32)
-    at_y = (back[1, 0] * x + back[1, 1] * y + (back[1, 2] - view.box[1])).astype(np.float32)
+    back = np.asarray(cv2.invertAffineTransform(place), np.float64)
+    # From the look's pixels to the view's own, not the frame's.
+    back[:, 2] += back[:, :2] @ np.array(look.box[:2], np.float64) - np.array(view.box[:2], np.float64)
     way = cv2.INTER_LINEAR if rough else cv2.INTER_CUBIC
-    rgb = u8(cv2.remap(view.rgb, at_x, at_y, way, borderMode=cv2.BORDER_REPLICATE))
-    soft = cv2.remap(view.mask * np.uint8(255), at_x, at_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
-    return rgb, (u8(soft) > 127).astype(np.uint8)
+    shown = view.mask * np.uint8(255)
+    if flow is None:
+        size, inverse = (width, height), cv2.WARP_INVERSE_MAP
+        rgb = cv2.warpAffine(view.rgb, back, size, flags=way | inverse, borderMode=cv2.BORDER_REPLICATE)
+        soft = cv2.warpAffine(shown, back, size, flags=cv2.INTER_LINEAR | inverse)
+    else:
+        x = flow[..., 0] + np.arange(width, dtype=np.float32)
+        y = flow[..., 1] + np.arange(height, dtype=np.float32)[:, None]
+        at_x, at_y = (np.float32(a) * x + np.float32(b) * y + np.float32(c) for a, b, c in back)
+        rgb = cv2.remap(view.rgb, at_x, at_y, way, borderMode=cv2.BORDER_REPLICATE)
+        soft = cv2.remap(shown, at_x, at_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
+    return u8(rgb), (u8(soft) > 127).astype(np.uint8)
 
 
 def _flow(look: Look, rgb: Image, mask: Bytes) -> Float | None:
@@ -343,13 +353,15 @@ def _flow(look: Look, rgb: Image, mask: Bytes) -> Float | None:
 
 def _exposed(look: Look, rgb: Image, mask: Bytes) -> Image:
     """The laid view in the light of now: one gain per channel from what both show."""
-    both = (look.visible & mask) > 0
-    if np.count_nonzero(both) < 64:
+    both = look.visible & mask
+    if cv2.countNonZero(both) < 64:
         return rgb
-    gain = (look.rgb[both].astype(np.float64).mean(0) + 4) / (rgb[both].astype(np.float64).mean(0) + 4)
+    now, before = (np.array(cv2.mean(picture, both)[:3]) + 4 for picture in (look.rgb, rgb))
+    gain = now / before
     if np.abs(gain - 1).max() < 0.01:
         return rgb
     # Light changes all colours alike, or nearly: what makes white yellow is another thing before it.
     grey = float(np.clip(np.median(gain), 0.8, 1.25))
     gain = np.clip(gain, grey * (1 - _TINT), grey * (1 + _TINT))
-    return u8(np.clip(rgb * gain + 0.5, 0, 255).astype(np.uint8))
+    levels = np.arange(256, dtype=np.float64)[:, None] * gain + 0.5
+    return u8(cv2.LUT(rgb, np.clip(levels, 0, 255).astype(np.uint8)[None]))

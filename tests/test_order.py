@@ -88,3 +88,19 @@ def test_a_thing_lost_behind_another_is_behind_it() -> None:
     hidden = body(101, 104, 60)
     found = order.order_still([thing(1, front), thing(2, hidden, missed=True)], SIZE[0])
     assert found.covering(2) == (1,)
+
+
+def test_a_wrong_first_answer_is_soon_corrected_and_a_pair_in_doubt_is_not_asked_without_end() -> None:
+    # Two alike side by side: nothing but the network tells, and it errs while they have just met.
+    sides = thing(1, body(90, 100)), thing(2, body(113, 100))
+    state, asked, fronts = order.initial(), [], []
+    for index in range(40):
+
+        def network(back: Track, _: Track, index: int = index) -> float:
+            asked.append(index)
+            return (1.0 if index < 2 else -1.5) * (1 if back.id == 1 else -1)
+
+        now, state = order.step(state, sides, SIZE[0], network)
+        fronts.append(now.ids[0])
+    assert fronts[0] == 2 and fronts[6:] == [1] * 34
+    assert len(set(asked)) < 12 and len([each for each in set(asked) if each < 6]) >= 2
