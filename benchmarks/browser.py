@@ -121,7 +121,7 @@ def serve(source: str, host: str, port: int, token: str | None, folder: Path) ->
     """The real page over the real thing; the time of capture is painted into each picture."""
     from configs.schema import load_config
     from stream import camera
-    from stream import live as live_module
+    from stream.live_run import live
     from stream.web import serve as page
 
     real = camera.captures
@@ -135,7 +135,7 @@ def serve(source: str, host: str, port: int, token: str | None, folder: Path) ->
 
     camera.captures = painted  # type: ignore[assignment]
     config = load_config("tourist", overrides={"look_ahead": 0, "perceive.size": 384, "perceive.every": 2})
-    with live_module.live(source, config, loop=True) as running:
+    with live(source, config, loop=True) as running:
         page(running, host, port, token, folder=folder, on_ready=lambda address: print(address, flush=True))
 
 

@@ -7,14 +7,10 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from benchmarks import page_tables
+from benchmarks import page_tables, speed_tables
+from benchmarks.speed_tables import rows
 
 ROOT = Path(__file__).parent.parent
-
-
-def rows(head: list[str], body: list[list[str]]) -> str:
-    """A Markdown table."""
-    return "\n".join("| " + " | ".join(row) + " |" for row in [head, ["---"] * len(head), *body])
 
 
 def fill_table(data: Any) -> str:
@@ -70,59 +66,6 @@ def look_ahead_table(data: Any) -> str:
         )
     head = ["kind", "PSNR 0 s", "1.48 s adds", "the whole shot adds", "flicker", "share inpainted"]
     return rows(head, body)
-
-
-def sizes_table(data: Any) -> str:
-    """One row a size: processor time of the three scenes of benchmarks.speed, and of their stages."""
-    sizes = sorted({tuple(row["size"]) for row in data["sizes"]})
-    columns = [(kind, look) for kind in ("C", "D", "E") for look in (0.0, 1.48)]
-    names = {"C": "resting", "D": "handheld", "E": "two depths"}
-    body = []
-    for size in sizes:
-        cells = []
-        for kind, look in columns:
-            row = next(
-                r
-                for r in data["sizes"]
-                if (tuple(r["size"]), r["kind"], r["look_ahead"]) == (size, kind, look)
-            )
-            cells.append(f"{row['ms']:.0f} ({row['motion']:.0f} + {row['fill']:.0f})")
-        body.append([f"{size[0]} x {size[1]}", *cells])
-    head = ["size", *[f"{names[kind]}, {look:g} s" for kind, look in columns]]
-    return f"{rows(head, body)}\n\n{data['machine']}."
-
-
-def clips_table(data: Any) -> str:
-    """One row a clip: frames per second, memory, seconds by stage, quality where there is a plate."""
-    head = [
-        "clip",
-        "frames",
-        "fps",
-        "peak MB",
-        "perceive s",
-        "track s",
-        "fill s",
-        "encode s",
-        "PSNR removed",
-        "left over",
-    ]
-    body = []
-    for clip in data["clips"]:
-        if "error" in clip:
-            continue
-        seconds = clip["seconds"]
-        body.append(
-            [
-                clip["clip"] + (f" {' '.join(clip['options'])}" if clip["options"] else ""),
-                str(clip["frames"]),
-                f"{clip['fps']:.1f}",
-                str(clip["peak_memory_mb"]),
-                *[f"{seconds[stage]:.1f}" for stage in ("perceive", "track", "fill", "encode")],
-                f"{clip['psnr_removed']:.1f}" if clip.get("psnr_removed") else "-",
-                f"{clip['left_over']:.0%}" if "left_over" in clip else "-",
-            ]
-        )
-    return f"{rows(head, body)}\n\n{data['machine']}."
 
 
 def stills_table(data: Any) -> str:
@@ -296,78 +239,6 @@ def stuff_cuts_table(data: Any) -> str:
     return rows(head, body)
 
 
-def engines_table(data: Any) -> str:
-    """One row a network and engine with one thread: processor time, building, opening, difference."""
-    head = ["network", "engine", "precision", "cpu ms a run", "build s", "open s", "mean error", "largest"]
-    body = [
-        [
-            row["network"],
-            row["engine"],
-            f"{row['precision']}, by auto" if row["asked"] == "auto" else row["precision"],
-            f"{row['cpu_ms']:.1f}",
-            f"{row['build_seconds']:.1f}" if row["build_seconds"] else "-",
-            f"{row['open_seconds']:.1f}",
-            f"{row['error_mean']:.0e}" if row["error_mean"] else "-",
-            f"{row['error_largest']:.0e}" if row["error_largest"] else "-",
-        ]
-        for row in data["runs"]
-        if row["threads"] == 1
-    ]
-    return f"{rows(head, body)}\n\n{data['machine']}."
-
-
-def threads_table(data: Any) -> str:
-    """One row a network on OpenVINO at its own choice of precision: what threads and streams cost."""
-    kinds = [(1, 1), (2, 1), (2, 2)]
-    body = []
-    for network in dict.fromkeys(row["network"] for row in data["runs"]):
-        cells = []
-        for threads, streams in kinds:
-            (row,) = (
-                row
-                for row in data["runs"]
-                if (row["network"], row["engine"], row["threads"], row["streams"])
-                == (network, "openvino", threads, streams)
-                and row["asked"] == "auto"
-            )
-            cells.append(f"{row['cpu_ms']:.1f}")
-        body.append([network, *cells])
-    head = ["cpu ms a run", "1 thread", "2 threads", "2 threads, 2 streams"]
-    return f"{rows(head, body)}\n\n{data['machine']}."
-
-
-def converters_table(data: Any) -> str:
-    """One row a network: the nodes torch-tensorrt is left with, and those no converter takes."""
-    body = []
-    for network in dict.fromkeys(row["network"] for row in data["networks"]):
-        found = [row for row in data["networks"] if row["network"] == network]
-        lacking = sorted({name for row in found for name in row["lacking"]})
-        body.append([network, *[str(row["nodes"]) for row in found], ", ".join(lacking) or "none"])
-    precisions = list(dict.fromkeys(row["precision"] for row in data["networks"]))
-    head = ["network", *[f"nodes at {precision}" for precision in precisions], "without a converter"]
-    return f"{rows(head, body)}\n\ntorch-tensorrt {data['torch_tensorrt']}."
-
-
-def latency_table(data: Any) -> str:
-    """One row a size, source and phase of a live run."""
-    head = ["size", "source, minutes", "phase", "p50 / p95 / p99 / max ms"]
-    head += ["dropped", "cores", "nothing given up"]
-    body = []
-    for each in data["results"]:
-        for phase in ("start", "steady", "overload", "recovery"):
-            told = each[phase]
-            if not told:
-                continue
-            times = " / ".join(f"{told[key]:.0f}" for key in ("p50_ms", "p95_ms", "p99_ms", "max_ms"))
-            lost = f"{told['dropped']} of {told['shown'] + told['dropped']}"
-            share = f"{100 * told['full_share']:.0f} %"
-            how = f"{each['source']}, {each['minutes']:g}"
-            body.append([each["size"], how, phase, times, lost, f"{told['cores']:.2f}", share])
-    told = f"{data['clip']} to and fro at {data['rate']} frames a second"
-    busy = f"load average before {data['load_before']:g}"
-    return f"{rows(head, body)}\n\n{told}, {data['cores']} cores, {busy}."
-
-
 def _kinds(data: Any) -> list[str]:
     return sorted({row["kind"] for row in data["scenes"]})
 
@@ -405,7 +276,7 @@ TABLES = {
     "fill": (fill_table, "benchmarks/fill.json", "docs/fill.md"),
     "baselines": (baselines_table, "benchmarks/fill.json", "docs/fill.md"),
     "look-ahead": (look_ahead_table, "benchmarks/fill.json", "docs/fill.md"),
-    "sizes": (sizes_table, "benchmarks/speed.json", "docs/fill.md"),
+    "sizes": (speed_tables.sizes_table, "benchmarks/speed.json", "docs/fill.md"),
     "stills": (stills_table, "benchmarks/stills.json", "docs/fill.md"),
     "containers": (containers_table, "benchmarks/containers.json", "docs/formats.md"),
     "said": (said_table, "benchmarks/containers.json", "docs/formats.md"),
@@ -417,11 +288,12 @@ TABLES = {
     "vectors": (vectors_table, "benchmarks/relation.json", "docs/relation.md"),
     "stuff": (stuff_table, "benchmarks/stuff.json", "models/weights/MODEL_CARD.md"),
     "stuff cuts": (stuff_cuts_table, "benchmarks/stuff.json", "models/weights/MODEL_CARD.md"),
-    "engines": (engines_table, "benchmarks/engines.json", "docs/engines.md"),
-    "threads": (threads_table, "benchmarks/engines.json", "docs/engines.md"),
-    "converters": (converters_table, "benchmarks/converters.json", "docs/engines.md"),
-    "latency": (latency_table, "benchmarks/latency.json", "docs/live.md"),
-    "clips": (clips_table, "benchmarks/clips.json", "docs/performance.md"),
+    "engines": (speed_tables.engines_table, "benchmarks/engines.json", "docs/engines.md"),
+    "threads": (speed_tables.threads_table, "benchmarks/engines.json", "docs/engines.md"),
+    "converters": (speed_tables.converters_table, "benchmarks/converters.json", "docs/engines.md"),
+    "latency": (speed_tables.latency_table, "benchmarks/latency.json", "docs/live.md"),
+    "clips": (speed_tables.clips_table, "benchmarks/clips.json", "docs/performance.md"),
+    "throughput": (speed_tables.throughput_table, "benchmarks/throughput.json", "docs/performance.md"),
     "transports": (
         lambda data: rows(*page_tables.transports(data)),
         "benchmarks/transports.json",

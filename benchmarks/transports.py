@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from benchmarks.clock_bars import READ, now, paint
 from benchmarks.fill import machine, write_json
 from stream import demo
-from stream.live import Shown, Status
+from stream.live_run import Shown, Status
 from stream.types import Filled, Frame
 
 WIDTH, HEIGHT, RATE = 1280, 720, 30

@@ -96,27 +96,29 @@ def group_instances(
         )
     # Only where some thing comes within 1 / 80 of the background can all things together exceed it.
     odds = foreground / (1 - foreground)
-    close = logits[1:].max(0) > logits[0] + np.log(odds / len(THING_NAMES))
-    ys, xs = np.nonzero(close)
-    scores = logits[:, ys, xs]
-    scores = np.exp(scores - scores.max(0))
+    close = np.flatnonzero(logits[1:].max(0) > logits[0] + np.log(odds / len(THING_NAMES)))
+    scores = logits.reshape(len(logits), -1).take(close, axis=1)
+    scores -= scores.max(0)
+    np.exp(scores, out=scores)
     keep = scores[0] * odds < scores[1:].sum(0)
     if not keep.any():
         return ()
-    ys, xs, scores = ys[keep], xs[keep], scores[:, keep]
+    cells, scores = close[keep], scores.compress(keep, axis=1)
+    ys, xs = np.divmod(cells, width)
+    offsets = offset.reshape(2, -1).take(cells, axis=1)
     probability = scores[1:] / scores.sum(0)  # (80, N)
     inside = np.zeros((height, width), np.uint8)
     inside[ys, xs] = 1
     kind = KIND_OF[probability.argmax(0)]
 
     py, px, heat = _peaks(centre.reshape(height, width), inside, peak, window, most)
-    owner = _owners(offset[:, ys, xs], ys, xs, py, px, reach)
+    owner = _owners(offsets, ys, xs, py, px, reach)
     part = _parts(owner, kind, ys, xs, (height, width), len(py))
-    part = _join(part, kind, ys, xs, offset[:, ys, xs], (height, width), agreement)
+    part = _join(part, kind, ys, xs, offsets, (height, width), agreement)
 
     order = np.argsort(part, kind="stable")
     starts = np.flatnonzero(np.diff(part[order], prepend=-1))
-    votes = np.add.reduceat(probability[:, order], starts, axis=1)  # (80, parts)
+    votes = np.add.reduceat(probability.take(order, axis=1), starts, axis=1)  # (80, parts)
     found = []
     for number, start in enumerate(starts):
         stop = starts[number + 1] if number + 1 < len(starts) else len(order)

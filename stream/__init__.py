@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from stream.errors import CleanplateError
     from stream.job import Job, Progress, clean
     from stream.layer_job import LayerJob, take_layers
-    from stream.live import Live, Shown, Status, live
+    from stream.live_run import Live, Shown, Status, live
     from stream.report import Report
 
 _HOMES = {
@@ -24,12 +24,12 @@ _HOMES = {
     "Job": "stream.job",
     "LayerJob": "stream.layer_job",
     "Progress": "stream.job",
-    "Live": "stream.live",
+    "Live": "stream.live_run",
     "Report": "stream.report",
-    "Shown": "stream.live",
-    "Status": "stream.live",
+    "Shown": "stream.live_run",
+    "Status": "stream.live_run",
     "clean": "stream.job",
-    "live": "stream.live",
+    "live": "stream.live_run",
     "load_config": "configs.schema",
     "take_layers": "stream.layer_job",
 }

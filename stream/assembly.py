@@ -16,7 +16,8 @@ from stream import geometry
 from stream.arrays import Bytes, Float, f32, u8
 from stream.boxes import Box
 from stream.covers import blocked
-from stream.plate import Plate, View
+from stream.exposure import UNLIT
+from stream.plate import Plate, View, scale_to
 from stream.sources import Source
 from stream.types import Image
 
@@ -96,15 +97,17 @@ def assemble(
 
 def _weighed(rgb: Bytes, share: Float, source: Source) -> Float:
     """Colours (n, 3) in the frame's exposure, times their shares (n,)."""
-    gain = np.array([*source.gain, 0.0])
-    lit = f32(cv2.multiply(rgb.reshape(-1, 1, 3), gain, dtype=cv2.CV_32F)).reshape(-1, 3)
-    lit *= _thrice(share)
-    return lit
+    if source.gain == UNLIT:
+        factor = _thrice(share)
+    else:
+        row = share.reshape(1, -1)
+        factor = f32(cv2.merge([row * np.float32(each) for each in source.gain])).reshape(-1, 3)
+    return f32(cv2.multiply(rgb, factor, dtype=cv2.CV_32F))
 
 
 def _thrice(values: Float) -> Float:
     """Each value three times, (n, 3): to multiply rows of three by a column would be five times as slow."""
-    return f32(cv2.cvtColor(values.reshape(-1, 1), cv2.COLOR_GRAY2RGB)).reshape(-1, 3)
+    return f32(cv2.cvtColor(values.reshape(1, -1), cv2.COLOR_GRAY2RGB)).reshape(-1, 3)
 
 
 def _in_rows(at: NDArray[np.generic]) -> Float:
@@ -136,18 +139,30 @@ def _show(
         moved = _moved(source.place, memory.grey.shape, (width, height), pixels)
         places = _in_rows(places.reshape(-1, 2)[: len(pixels.index)] + moved)
     elif memory.view.pose != view.pose:
-        places = f32(cv2.perspectiveTransform(places, geometry.inverse(source.forward)))
+        back = geometry.inverse(source.forward)
+        places = f32(cv2.perspectiveTransform(pixels.places, back))
     copied = memory.view.pose == view.pose and source.place is None
     rgb = _read(memory.rgb, places, cv2.INTER_NEAREST if copied else cv2.INTER_CUBIC)
-    inside = cv2.inRange(places, (1, 1, 0, 0), (width - 2, height - 2, 0, 0)) if not copied else None
+    inside = None
+    if not copied and not _all_inside(source, pixels, width, height):
+        inside = cv2.inRange(places, (1, 1, 0, 0), (width - 2, height - 2, 0, 0))
     if cover.shape != (height, width):
-        to_cover = np.array([cover.shape[1] / width, cover.shape[0] / height], np.float32)
-        places = (places + np.float32(0.5)) * to_cover - np.float32(0.5)
+        places = f32(cv2.perspectiveTransform(places, scale_to(cover.shape, width, height)))
     clear = _read(cover, places, cv2.INTER_NEAREST) == 0
     if inside is not None:
         clear &= u8(inside) > 0
     count = len(pixels.index)
     return rgb.reshape(-1, 3)[:count], clear.ravel()[:count]
+
+
+def _all_inside(source: Source, pixels: _Pixels, width: int, height: int) -> bool:
+    """Whether a source is known to show all of a box, without a look at each of its pixels."""
+    if source.place is not None:
+        return False
+    x0, y0, x1, y1 = pixels.box
+    corners = np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]], np.float32)
+    at = geometry.apply(geometry.inverse(source.forward), corners)
+    return bool((at >= 1).all() and (at <= (width - 2, height - 2)).all())
 
 
 def _moved(place: Float, shape: tuple[int, ...], size: tuple[int, int], pixels: _Pixels) -> Float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import cv2
 import numpy as np
@@ -19,7 +20,7 @@ _FRESH = 8
 _LIKE = np.exp(-np.square(np.arange(256)) / (2 * 12.0 * 12.0)).astype(np.float32)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Background:
     """The scene without things at one frame: uint8 RGB at the size at which sources are compared, and where
     enough other frames agree on it (uint8 0 or 1). `calm`: they agree nearly everywhere, so that what differs
@@ -30,6 +31,29 @@ class Background:
     sure: Bytes
     calm: bool
     whole: bool
+
+    @cached_property
+    def range(self) -> tuple[Bytes, Bytes]:
+        """The least and the most of each pixel and its neighbours."""
+        near = np.ones((3, 3), np.uint8)
+        return u8(cv2.erode(self.rgb, near)), u8(cv2.dilate(self.rgb, near))
+
+    @cached_property
+    def dimmed(self) -> Bytes:
+        """Grey, a little darker: what is darker still is in shadow, or something else."""
+        grey = cv2.medianBlur(u8(cv2.cvtColor(self.rgb, cv2.COLOR_RGB2GRAY)), 3)
+        return u8(cv2.convertScaleAbs(grey, alpha=0.94))
+
+    @cached_property
+    def smooth(self) -> Bytes:
+        """Without noise."""
+        return u8(cv2.GaussianBlur(self.rgb, (0, 0), 1.5))
+
+
+def brightness(smooth: Bytes) -> Float:
+    """The sum of three channels, nowhere quite 0."""
+    r, g, b = cv2.split(smooth)
+    return f32(cv2.add(cv2.add(r, g, dtype=cv2.CV_16U), b, dtype=cv2.CV_32F)) + np.float32(9)
 
 
 def background(plate: Plate, memory: Memory) -> Background | None:
@@ -61,6 +85,8 @@ def _moved(known: Background, there: Memory, memory: Memory, plate: Plate) -> Ba
         sure = u8(cv2.warpPerspective(known.sure, into, size, flags=cv2.INTER_NEAREST))
     if there is not memory:
         picture = _exposed(picture, sure, memory)
+    if picture is known.rgb:
+        return known
     return Background(picture, sure, known.calm, known.whole)
 
 

@@ -14,6 +14,8 @@ from stream.plate import Labels, Memory, Plate
 from stream.reflection import reflection
 
 _SHADED = 40
+_USERS = 0
+"""Stands for the user's own mask among the ids of tracks."""
 
 
 def blocked(plate: Plate, memory: Memory, forbidden: Iterable[int]) -> Bytes:
@@ -37,11 +39,10 @@ def _covers(plate: Plate, memory: Memory, forbidden: frozenset[int]) -> tuple[By
     key = (memory.index, forbidden)
     known = plate.covers.get(key)
     if known is None:
-        cover = select(memory.labels, forbidden)
-        if memory.masked is not None:
-            cover = cover | memory.masked
-        if cover.any():
-            cover = _with_dragged(plate, memory, cover)
+        cover = np.zeros(memory.labels.shape, np.uint8)
+        for number in forbidden if memory.masked is None else (*forbidden, _USERS):
+            near, part = _part(plate, memory, number)
+            cv2.max(cover[near], part, dst=cover[near])
         small = memory.small
         away = cv2.resize(cover * np.uint8(255), small.shape[1::-1], interpolation=cv2.INTER_AREA) == 0
         away &= cv2.inRange(small, (13, 13, 13), (244, 244, 244)) > 0
@@ -50,15 +51,39 @@ def _covers(plate: Plate, memory: Memory, forbidden: frozenset[int]) -> tuple[By
     return known
 
 
+def _part(plate: Plate, memory: Memory, number: int) -> tuple[tuple[slice, slice], Bytes]:
+    """What one thing covers of a memory, grown, with what it drags along: a window and 0 or 1 in it."""
+    known = plate.parts.get((memory.index, number))
+    if known is None:
+        bare = memory.masked if number == _USERS else (memory.labels == number).view(np.uint8)
+        assert bare is not None
+        cover = bare
+        if bare.any():
+            cover = _with_dragged(plate, memory, bare)
+        x, y, w, h = cv2.boundingRect(cover)
+        near = slice(y, y + h), slice(x, x + w)
+        known = plate.parts[memory.index, number] = near, cover[near].copy()
+    return known
+
+
+def forget(plate: Plate, index: int) -> None:
+    """Forget what covers frame `index`, of which more is known now."""
+    for key in [k for k in plate.covers if k[0] == index]:
+        del plate.covers[key]
+    for one in [k for k in plate.parts if k[0] == index]:
+        del plate.parts[one]
+
+
 def _with_dragged(plate: Plate, memory: Memory, bare: Bytes) -> Bytes:
     """What covers a memory, grown, with what it drags along."""
     difference = surround.compare(plate, memory)
-    others = ((memory.labels > 0) & (bare == 0)).astype(np.uint8)
-    drags = surround.attached(difference, bare, others)
+    core = fit(bare, difference.strange.shape)
+    others = u8(memory.things & (1 - core))
+    drags = surround.attached(difference, core, others)
     cover = grown(bare)
     more = drags.parts | (drags.shadow > _SHADED)
     if plate.mirrored > 0.5 and (scene := background(plate, memory)) is not None:
-        more |= reflection(memory.half, scene, bare, others) > 0
+        more |= reflection(memory.half, scene, core, others) > 0
     return cover | grown(fit(more, cover.shape)) if more.any() else cover
 
 

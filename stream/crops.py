@@ -35,7 +35,7 @@ def invent(picture: Image, missing: Bytes, inpaint: Inpaint | None, thin: float 
     more. The same picture and hole always give the same result.
     """
     regions = _regions(missing, 24)
-    thick = [box for box in regions if thin <= 0 or _thickness(missing, box) > thin]
+    thick = [box for box in regions if thin <= 0 or thickness(missing, box) > thin]
     out = _sketched(picture, missing, inpaint, regions, thick)
     belief = 0.15 if inpaint is None else 0.4
     for box in thick[:_MOST_TEXTURED]:
@@ -55,11 +55,11 @@ def sketch(picture: Image, missing: Bytes, inpaint: Inpaint | None, thin: float 
     alone.
     """
     regions = _regions(missing, 24)
-    thick = [box for box in regions if thin <= 0 or _thickness(missing, box) > thin]
+    thick = [box for box in regions if thin <= 0 or thickness(missing, box) > thin]
     return _sketched(picture, missing, inpaint, regions, thick)
 
 
-def _thickness(missing: Bytes, box: Box) -> float:
+def thickness(missing: Bytes, box: Box) -> float:
     """How far the innermost missing pixel of a box is from what is known."""
     x0, y0, x1, y1 = box
     inner = cv2.copyMakeBorder(missing[y0:y1, x0:x1], 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)

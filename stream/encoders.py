@@ -216,7 +216,7 @@ def _with_fields(encoding: Encoding, info: SourceInfo) -> Encoding:
     if encoding.encoder != "libx264":
         return encoding
     first = "tff=1" if info.field_order in TOP_FIRST else "bff=1"
-    return _with_params(encoding, "x264-params", [first])
+    return with_params(encoding, "x264-params", [first])
 
 
 def _with_hdr(encoding: Encoding, info: SourceInfo) -> Encoding:
@@ -224,16 +224,17 @@ def _with_hdr(encoding: Encoding, info: SourceInfo) -> Encoding:
         return encoding
     match encoding.encoder:
         case "libx265":
-            return _with_params(encoding, "x265-params", x265_params(info.hdr10))
+            return with_params(encoding, "x265-params", x265_params(info.hdr10))
         case "libx264":
-            return _with_params(encoding, "x264-params", x264_params(info.hdr10))
+            return with_params(encoding, "x264-params", x264_params(info.hdr10))
         case "libsvtav1":
-            return _with_params(encoding, "svtav1-params", svt_params(info.hdr10))
+            return with_params(encoding, "svtav1-params", svt_params(info.hdr10))
         case _:
             told = f"{encoding.encoder} does not keep for which display the HDR10 video was graded"
             return replace(encoding, warnings=(*encoding.warnings, told))
 
 
-def _with_params(encoding: Encoding, name: str, entries: list[str]) -> Encoding:
+def with_params(encoding: Encoding, name: str, entries: list[str]) -> Encoding:
+    """The encoding with more entries in one of its encoder's own lists of options, such as `x264-params`."""
     known = [encoding.options[name]] if name in encoding.options else []
     return replace(encoding, options={**encoding.options, name: ":".join([*known, *entries])})

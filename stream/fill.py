@@ -12,14 +12,14 @@ from configs.schema import Config
 from stream import crops, paint, planes, surround, trail, vote
 from stream import still as still_plate
 from stream.arrays import Bytes, u8
-from stream.background import background
-from stream.boxes import Box, parts
-from stream.covers import blocked
+from stream.background import background, fit
+from stream.boxes import Box, pieces
+from stream.covers import blocked, forget, select
 from stream.crops import Inpaint
 from stream.elsewhere import Elsewhere
 from stream.plate import Memory, Plate, vote_size
 from stream.reflection import reflection
-from stream.types import INVENTED, SEEN, UNTOUCHED, Filled, Frame, Hole, Motion
+from stream.types import INVENTED, SEEN, Filled, Frame, Hole, Motion
 
 _SHADED_RATE = 0.1
 _FLAT = 0.5
@@ -53,20 +53,23 @@ def fill(
     memory = plate.memory(frame.index)
     scene = None if memory is None else background(plate, memory)
     if memory is not None and scene is not None:
-        # Known better now than when this frame was first asked to be a source: more has been seen since.
-        plate.differences[memory.index] = surround.differ(memory, scene)
-        for key in [k for k in plate.covers if k[0] == memory.index]:
-            del plate.covers[key]
+        known = plate.differences.get(memory.index)
+        if known is None or not known.whole:
+            # Known better now than when this frame was first asked to be a source: more has been seen since.
+            plate.differences[memory.index] = surround.differ(memory, scene)
+            forget(plate, memory.index)
         if config.hole.shadow:
-            drags = dragged(hole, memory, plate.differences[memory.index])
+            core, others = _things(hole, memory)
+            drags = dragged(hole, core, others, plate.differences[memory.index])
             # A shadow goes where its thing goes: what is dark beside it for a moment is something else.
             shaded = plate.shaded + _SHADED_RATE * (bool(drags.shadow.any()) - plate.shaded)
             mirror, mirrored = None, 0.0
             if config.hole.mirror:
-                mirror = reflection(memory.half, scene, *_things(hole, memory))
+                mirror = reflection(memory.half, scene, core, others)
                 mirrored = plate.mirrored + _SHADED_RATE * (bool(mirror.any()) - plate.mirrored)
             if mirrored > 0.5 >= plate.mirrored:
                 plate.covers.clear()
+                plate.parts.clear()
             plate = replace(plate, shaded=shaded, mirrored=mirrored)
             hole = attach(hole, frame, drags, shaded > 0.5, mirror if mirrored > 0.5 else None, config)
     assert hole.box is not None
@@ -83,9 +86,11 @@ def fill(
             colours, seen, still = resting
             cv2.copyTo(colours, seen, patch)
     asked = wanted & (1 - seen)
-    for part in parts(asked, max(8, round(0.05 * frame.height))) if asked.any() else ():
-        around = _widened(part, hole.box, frame)
-        found = vote.recall(frame, hole, plate, motion, ids, around, config.plate, scene)
+    missing = [
+        _missing(part, asked, hole.box, frame) for part in pieces(asked, max(8, round(0.05 * frame.height)))
+    ]
+    recalled = vote.recall(frame, hole, plate, motion, ids, missing, config.plate, scene)
+    for (around, _), found in zip(missing, recalled, strict=False):
         if found is None:
             continue
         used.update(found.sources)
@@ -94,11 +99,11 @@ def fill(
         bottom, right = min(y1 - y0, around[3] - y0), min(x1 - x0, around[2] - x0)
         inner = slice(top - ay, bottom - ay), slice(left - ax, right - ax)
         outer = slice(top, bottom), slice(left, right)
-        mine = (found.seen[inner] > 0) & (asked[outer] > 0)
-        patch[outer][mine] = found.rgb[inner][mine]
-        seen[outer] |= mine.astype(np.uint8)
+        mine = found.seen[inner] & asked[outer]
+        cv2.copyTo(found.rgb[inner], mine, patch[outer])
+        seen[outer] |= mine
     unseen = wanted & (1 - seen)
-    origin = np.where(wanted > 0, np.where(unseen > 0, INVENTED, SEEN), UNTOUCHED).astype(np.uint8)
+    origin = wanted * np.uint8(SEEN) + unseen * np.uint8(INVENTED - SEEN)
     if elsewhere is not None and unseen.any():
         more = elsewhere.recall(frame, shot, plate, hole, hole.box, patch, unseen, ids)
         if more is not None:
@@ -107,7 +112,17 @@ def fill(
     flat = view is None or motion.static or trail.trust(plate, view) >= _FLAT
     how = crops.invent if flat and config.fill.texture else crops.sketch
     patch, next_paint = paint.complete(
-        frame, patch, unseen, wanted, hole.box, motion, plate.paint, inpaint, flat, how
+        frame,
+        patch,
+        unseen,
+        wanted,
+        hole.box,
+        motion,
+        plate.paint,
+        inpaint,
+        flat,
+        how,
+        most=1 if config.plate.even else None,
     )
     done = planes.write_back(frame, patch, hole.alpha[y0:y1, x0:x1], hole.box)
     return Filled(done, origin, hole.box, (), (), frame), replace(
@@ -115,25 +130,28 @@ def fill(
     )
 
 
-def prepare(plate: Plate, index: int, forbidden: Iterable[int]) -> None:
-    """Find out what covers frame `index`, which has no hole, so that a later hole need not wait for it.
+def prepare(plate: Plate, index: int) -> None:
+    """Find out what things cover of frame `index`, so that a later hole need not wait for it.
 
     Else all frames that are remembered are looked at when the first hole of a thing asks for them.
     """
     memory = plate.memory(index)
     if memory is not None:
-        blocked(plate, memory, forbidden)
+        blocked(plate, memory, memory.ids)
 
 
 def _things(hole: Hole, memory: Memory) -> tuple[Bytes, Bytes]:
-    """What goes and what stays of a frame, uint8 0 or 1, at the size of comparison and of the labels."""
+    """What goes and what stays of a frame, uint8 0 or 1, at the size of comparison."""
     core = u8(cv2.resize(hole.alpha, memory.half.shape[1::-1], interpolation=cv2.INTER_AREA) > 100)
-    return core.view(np.uint8), ((memory.labels > 0) & ~np.isin(memory.labels, hole.tracks)).astype(np.uint8)
+    others = (memory.labels > 0).view(np.uint8) & (1 - select(memory.labels, hole.tracks))
+    return core.view(np.uint8), u8(fit(others, core.shape))
 
 
-def dragged(hole: Hole, memory: Memory, difference: surround.Difference) -> surround.Attached:
-    """What the things of a hole drag along beyond it; of the user's own masks (no tracks) shadows alone."""
-    core, others = _things(hole, memory)
+def dragged(hole: Hole, core: Bytes, others: Bytes, difference: surround.Difference) -> surround.Attached:
+    """What the things of a hole drag along beyond it; of the user's own masks (no tracks) shadows alone.
+
+    `core`: the hole, `others`: the things that stay (uint8 0 or 1), at the size of comparison.
+    """
     if hole.tracks:
         return surround.attached(difference, core, others)
     nothing = np.zeros(core.shape, np.uint8)
@@ -165,12 +183,18 @@ def attach(
     return Hole(alpha, (x, y, x + w, y + h) if w and h else None, hole.tracks)
 
 
-def _widened(part: Box, box: Box, frame: Frame) -> Box:
-    """A part of the hole's box with the ring around it that is compared, in frame pixels."""
+def _missing(part: Box, asked: Bytes, box: Box, frame: Frame) -> tuple[Box, Bytes]:
+    """A part of the hole's box with the ring around it that is compared, in frame pixels; what it lacks."""
     ring = max(8, round(24 * frame.height / 360))
     times = max(1, round(frame.height / vote_size(frame.width, frame.height)[1]))
     # On the grid of the reduced picture, so that boxes of both sizes cover the same pixels.
     x0, y0 = (part[k] + box[k] - ring for k in (0, 1))
     x1, y1 = (part[k + 2] + box[k] + ring for k in (0, 1))
     x0, y0 = max(0, x0 // times * times), max(0, y0 // times * times)
-    return x0, y0, min(frame.width, -(-x1 // times) * times), min(frame.height, -(-y1 // times) * times)
+    x1, y1 = min(frame.width, -(-x1 // times) * times), min(frame.height, -(-y1 // times) * times)
+    # Other parts that reach into the ring are asked on their own.
+    mine = np.zeros((y1 - y0, x1 - x0), np.uint8)
+    inner = slice(part[1], part[3]), slice(part[0], part[2])
+    top, left = part[1] + box[1] - y0, part[0] + box[0] - x0
+    mine[top : top + part[3] - part[1], left : left + part[2] - part[0]] = asked[inner]
+    return (x0, y0, x1, y1), mine

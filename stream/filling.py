@@ -131,10 +131,15 @@ class Filling:
         with self._clock.time("plate"):
             self._remember(seen)
         self._analysed, self._analysis = seen.index + 1, seen.after
-        held = seen.frame if self._again is None else None
-        self._waiting.append(replace(seen, frame=held, after=None))
+        self._waiting.append(replace(seen, frame=self._held(seen.frame), after=None))
         while self._waiting and self._ripe(self._waiting[0], seen):
             yield self._next()
+
+    def _held(self, frame: Frame | None) -> Frame | None:
+        if frame is None or self._again is not None:
+            return None
+        # Without the RGB picture: it holds twice as much as the planes, and is made anew in a moment.
+        return replace(frame) if self._wait else frame
 
     def finish(self) -> list[Filled]:
         """Fill what still waits."""
@@ -191,7 +196,7 @@ class Filling:
         if wanted.box is None:
             if self._config.plate.even:
                 with self._clock.time("fill"):
-                    fill.prepare(known, frame.index, self._forbidden())
+                    fill.prepare(known, frame.index)
             return Filled(frame, np.zeros((0, 0), np.uint8), None, verdicts, tracks, frame)
         done: tuple[Completed, ...] = ()
         with self._clock.time("fill"):
@@ -216,6 +221,8 @@ class Filling:
                 self._elsewhere,
                 seen.shot,
             )
+            if self._config.plate.even:
+                fill.prepare(self._plate[seen.shot], frame.index)
         filled = kept.put_back(filled, done, wanted)
         return replace(filled, verdicts=verdicts, tracks=tracks, before=frame)
 

@@ -70,14 +70,16 @@ def make_hole(
             continue
         x0, y0, x1, y1 = box
         mask = enlarge(each.instance.mask, shape, box)
-        np.maximum(bare[y0:y1, x0:x1], mask, out=bare[y0:y1, x0:x1])
+        cv2.max(bare[y0:y1, x0:x1], mask, dst=bare[y0:y1, x0:x1])
         if max(abs(smear[0]), abs(smear[1])) >= 1.5:
             mask = _swept(mask, smear)
         outside = cv2.distanceTransform(1 - mask, cv2.DIST_L2, 5)
-        edge = np.clip((reach + soft - outside) / soft, 0.0, 1.0) * 255
-        np.maximum(alpha[y0:y1, x0:x1], np.rint(edge).astype(np.uint8), out=alpha[y0:y1, x0:x1])
+        fall, full = -255.0 / soft, 255.0 * (reach + soft) / soft
+        edge = cv2.addWeighted(outside, fall, outside, 0.0, full, dtype=cv2.CV_8U)
+        part = alpha[y0:y1, x0:x1]
+        cv2.max(part, edge, dst=part)
     _spare(alpha, bare, [t for t in tracks if t.id not in removed and not t.missed])
-    return Hole(alpha, bounds(alpha > 0), tuple(sorted(t.id for t in gone)))
+    return Hole(alpha, bounds(alpha), tuple(sorted(t.id for t in gone)))
 
 
 def enlarge(mask: Mask, shape: tuple[int, int], box: Box) -> NDArray[np.uint8]:
@@ -86,7 +88,7 @@ def enlarge(mask: Mask, shape: tuple[int, int], box: Box) -> NDArray[np.uint8]:
     fx, fy = mask.shape[1] / shape[1], mask.shape[0] / shape[0]
     to_working = np.array([[fx, 0.0, (x0 + 0.5) * fx - 0.5], [0.0, fy, (y0 + 0.5) * fy - 0.5]], np.float64)
     soft = cv2.warpAffine(
-        mask.astype(np.uint8) * np.uint8(255),
+        mask.view(np.uint8) * np.uint8(255),
         to_working,
         (x1 - x0, y1 - y0),
         flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
@@ -94,12 +96,12 @@ def enlarge(mask: Mask, shape: tuple[int, int], box: Box) -> NDArray[np.uint8]:
     )
     if fx < 0.9:
         soft = cv2.GaussianBlur(soft, (0, 0), 0.5 / fx)
-    return (soft >= 112).astype(np.uint8)
+    return np.asarray(cv2.threshold(soft, 111, 1, cv2.THRESH_BINARY)[1], np.uint8)
 
 
-def bounds(mask: Mask) -> Box | None:
+def bounds(mask: Mask | NDArray[np.uint8]) -> Box | None:
     """Bounds of what is set, exclusive at the end; None when nothing is."""
-    x, y, w, h = cv2.boundingRect(mask.astype(np.uint8))
+    x, y, w, h = cv2.boundingRect(mask.view(np.uint8))
     return (x, y, x + w, y + h) if w and h else None
 
 

@@ -33,7 +33,8 @@ class Job:
 
     `start` and `end` in seconds of the input; `fps` for folders of images; `masks` replaces the judge's hole,
     or with an `objects.json` only the segmentator; `log`, `provenance` and `report` are extra files to
-    write. `resume` goes on with an unfinished run of the same job, if there is one.
+    write. `resume` goes on with an unfinished run of the same job, if there is one. `smart_copy` copies the
+    packets of stretches in which nothing was changed, where the codec allows it.
     """
 
     masks: Path | None = None
@@ -45,6 +46,7 @@ class Job:
     deinterlace: bool = False
     overwrite: bool = False
     resume: bool = False
+    smart_copy: bool = True
     log: Path | None = None
     provenance: Path | None = None
     report: Path | None = None
@@ -118,6 +120,7 @@ def clean(
                     with clock.time("encode"):
                         _end_part(each, outputs, points, tally, perf_counter() - started)
                     continue
+                outputs.sink.damaged = source.damaged
                 with clock.time("encode"):
                     outputs.write(each)
                 tally.add(each)
@@ -136,6 +139,7 @@ def clean(
             engines=ready.networks.describe(),
             shots=analysis.cuts,
             streams_copied=outputs.sink.streams_copied,
+            frames_copied=outputs.sink.frames_copied,
             warnings=(
                 *info.warnings,
                 *unseen,
@@ -160,7 +164,7 @@ class _Outputs:
     provenance: Provenance | None
 
     def write(self, filled: Filled) -> None:
-        self.sink.write(filled.frame)
+        self.sink.write(filled)
         if self.provenance is not None:
             self.provenance.write(filled)
         if self.log is not None:
@@ -172,7 +176,12 @@ def _open_outputs(
 ) -> _Outputs:
     positions = {} if begun is None else begun.positions
     sink = open_sink(
-        output, info, lossless=job.lossless, overwrite=job.overwrite, begun=positions.get("output")
+        output,
+        info,
+        lossless=job.lossless,
+        overwrite=job.overwrite,
+        smart_copy=job.smart_copy and not job.deinterlace,
+        begun=positions.get("output"),
     )
     stack.enter_context(sink)
     log = provenance = None
@@ -221,7 +230,7 @@ def _go_on(begun: resume.Begun, source: Source, ready: Rooms, tally: Tally) -> F
 
 def job_identity(input: str | Path, output: str | Path, job: Job, config: Config) -> dict[str, object]:
     """What must be the same for two runs to give the same output, by names that a user understands."""
-    names = ("start", "end", "fps", "lossless", "deinterlace")
+    names = ("start", "end", "fps", "lossless", "deinterlace", "smart_copy")
     options: dict[str, object] = {name: getattr(job, name) for name in names}
     options["suffix of the output"] = Path(output).suffix.lower()
     for name, path in (("log", job.log), ("provenance", job.provenance)):

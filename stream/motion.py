@@ -223,7 +223,10 @@ def between_all(
 
 def _shared(a: Motion, b: Motion, near: bool) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Positions of the corners that two frames share, of one layer; not more than a fit has use for."""
-    _, i, j = np.intersect1d(a.ids, b.ids, assume_unique=True, return_indices=True)
+    # Both ascend.
+    at = np.searchsorted(a.ids, b.ids).clip(max=max(0, len(a.ids) - 1))
+    j = np.flatnonzero(a.ids[at] == b.ids) if len(a.ids) else np.zeros(0, np.intp)
+    i = at[j]
     if len(b.near) == len(b.ids):
         mine = b.near[j] == near
         i, j = i[mine], j[mine]

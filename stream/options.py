@@ -27,6 +27,7 @@ class Options:
     end: str | None = None
     lossless: bool = False
     deinterlace: bool = False
+    smart_copy: bool = True
     config: str | None = None
     change: tuple[str, ...] = ()
 
@@ -57,6 +58,7 @@ def to_job(options: Options) -> Job:
         fps=_rate(options.fps),
         lossless=options.lossless,
         deinterlace=options.deinterlace,
+        smart_copy=options.smart_copy,
     )
 
 

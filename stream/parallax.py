@@ -107,7 +107,8 @@ def step_back(later: ParallaxState, hidden: Bytes, motion: Parallax) -> tuple[Pa
     unseen = cv2.remap(later.hidden, now, None, cv2.INTER_LINEAR, borderValue=1)  # type: ignore[call-overload]
     there = _read(motion.residual, now).astype(np.float32) * np.float32(1 / _UNIT)
     round_trip = _mapped(move, f32(now + there)) - grid
-    good = u8((1 - hidden) & (1 - unseen) & (np.abs(round_trip).max(2) < 0.3).astype(np.uint8))
+    near = cv2.inRange(round_trip, (-0.3, -0.3, 0.0, 0.0), (0.3, 0.3, 0.0, 0.0))
+    good = u8((1 - hidden) & (1 - unseen) & near)
     old = _aligned(later, move)
     return _carry(old, flow, good, hidden, move, _continued(old.residual, grid))
 
@@ -144,10 +145,10 @@ def _carry(
     wrong = cv2.magnitude(surprise[..., 0], surprise[..., 1])
     known = u8(good & (wrong < 2.0).astype(np.uint8)) if old.fitted else fresh
     guess = foretold + spread(surprise, known)
-    residual = f32(np.where(good[..., None] > 0, flow, guess))
+    residual = f32(cv2.copyTo(flow, good, guess.copy()))
     # Noise of one measurement would grow with every frame that a pixel is hidden.
     share = np.where(wrong > _SURPRISE, np.float32(1), np.float32(_TRUST_NEW if old.fitted else 1))
-    kept = np.where(fresh[..., None] > 0, foretold + share[..., None] * surprise, guess).astype(np.float32)
+    kept = f32(cv2.copyTo(f32(foretold + _twice(share) * surprise), fresh, guess))
     before = _read(old.doubt, grid + residual)
     late = cv2.blur(np.minimum(wrong, np.float32(4)), (5, 5))
     doubt = np.where(fresh > 0, 0.7 * before + 0.3 * late, before)
@@ -188,19 +189,27 @@ def spread(values: Float, known: Bytes) -> Float:
 
     Push-pull over a pyramid (Gortler et al., "The lumigraph", SIGGRAPH 1996, section 3.4).
     """
+    channels = values.shape[2]
+    several = _twice if channels == 2 else (lambda plane: plane[..., None])
     weight = known.astype(np.float32)
-    levels = [(f32(values * weight[..., None]), weight)]
+    levels = [(f32(values * several(weight)), weight)]
     while min(levels[-1][1].shape) > 3:
         sums, weights = levels[-1]
         smaller = cv2.pyrDown(weights)
         levels.append((f32(cv2.pyrDown(sums).reshape(*smaller.shape, -1)), f32(smaller)))
     sums, weights = levels[-1]
-    out = sums / np.maximum(weights, 1e-6)[..., None]
+    out = sums / several(f32(np.maximum(weights, np.float32(1e-6))))
     for sums, weights in levels[-2::-1]:
         coarse = cv2.pyrUp(out, dstsize=weights.shape[::-1]).reshape(sums.shape)
-        sure = np.minimum(weights, 1)[..., None]
-        out = coarse + sure * (sums / np.maximum(weights, 1e-6)[..., None] - coarse)
+        # What is known counts fully from a weight of one on, in part below.
+        mean = sums * several(f32(np.float32(1) / np.maximum(weights, np.float32(1e-6))))
+        out = coarse + several(f32(np.minimum(weights, np.float32(1)))) * (mean - coarse)
     return f32(out)
+
+
+def _twice(plane: Float) -> Float:
+    """A plane as both channels of a field: to multiply by a column would take far longer."""
+    return f32(cv2.merge([plane, plane]))
 
 
 def _foretell(carried: Float, flow: Float, fresh: Bytes, grid: Float, start: Float) -> Float:

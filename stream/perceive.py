@@ -141,13 +141,13 @@ def perceive(
         each
         for each in found
         if each.score >= config.perceive.score
-        and each.mask.sum() >= smallest
+        and np.count_nonzero(each.mask) >= smallest
         and THING_NAMES[each.label] not in unknown
     ]
     if not sure:
         return Perception(frame.index, classes, (), stuff)
-    odds = edges.follow(_foreground(logits), shown)
-    all_cells = np.sum([each.mask for each in found], axis=0, dtype=np.uint16) > 0
+    odds = _fine_odds(logits, shown, sure)
+    all_cells = np.logical_or.reduce([each.mask for each in found])
     instances = []
     for each in sure:
         fine = _enlarged(each, all_cells & ~each.mask, odds)
@@ -220,15 +220,34 @@ def _turned_back(mask: Mask, rotation: int) -> Mask:
 
 
 def _as_input(rgb: Image) -> NDArray[np.float32]:
-    return np.ascontiguousarray(rgb.transpose(2, 0, 1)[None], np.float32) * np.float32(1 / 255)
+    out = np.empty((1, 3, *rgb.shape[:2]), np.float32)
+    for colour, plane in zip(cv2.split(rgb), out[0], strict=True):
+        np.multiply(colour, np.float32(1 / 255), out=plane)
+    return out
 
 
 def _foreground(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     """Log odds that a cell is any thing at all, (h, w): 0 on a thing's outline."""
     things = logits[1:]
     most = things.max(0)
-    total = np.exp(things - most).sum(0)
-    return np.asarray(most + np.log(total) - logits[0], np.float32)
+    shares = things - most
+    np.exp(shares, out=shares)
+    return np.asarray(most + np.log(shares.sum(0)) - logits[0], np.float32)
+
+
+def _fine_odds(
+    logits: NDArray[np.float32], shown: Image, things: Sequence[FoundThing]
+) -> NDArray[np.float32]:
+    """Log odds of any thing at all at the picture's size, around the things only; 0 elsewhere."""
+    rows, columns = logits.shape[1:]
+    boxes = np.array([each.box for each in things]) // STRIDE
+    reach = _MARGIN + edges.DEPENDS
+    left, top = np.maximum(boxes[:, :2].min(0) - reach, 0)
+    right, bottom = np.minimum(boxes[:, 2:].max(0) + reach, (columns, rows))
+    odds = np.zeros((rows * STRIDE, columns * STRIDE), np.float32)
+    fine = (slice(top * STRIDE, bottom * STRIDE), slice(left * STRIDE, right * STRIDE))
+    odds[fine] = edges.follow(_foreground(logits[:, top:bottom, left:right]), shown[fine])
+    return odds
 
 
 def _enlarged(thing: FoundThing, others: Mask, odds: NDArray[np.float32]) -> Mask:

@@ -12,11 +12,14 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+import cv2
+
+from engines import available_threads
 from stream.analysis import Analysis, Seen, label_map
 from stream.clock import Clock
 from stream.errors import InterruptedRunError
@@ -117,7 +120,20 @@ def run(
     """
     decoded = run_ahead(clock.timed("decode", frames), depth)
     seen = run_ahead(_analysed(decoded, analysis), depth)
-    return run_ahead(_filled(seen, filling, borders, stop), depth)
+    filled = run_ahead(_filled(seen, filling, borders, stop), depth)
+    with _spare_threads(), closing(filled):
+        yield from filled
+
+
+@contextmanager
+def _spare_threads() -> Iterator[None]:
+    """Give OpenCV the processors that analysis and fill leave; on two it would only wait for both."""
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(max(1, available_threads() - 2))
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(before)
 
 
 def _analysed(

@@ -16,10 +16,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from stream.boxes import Box, pieces
 from stream.pixel_format import Layout, layout, nearest_format
 from stream.types import Colour, Frame, Image
-
-Box = tuple[int, int, int, int]
 
 _TO_RGB: dict[tuple[int, int], int | None] = {
     (3, 0): None,
@@ -117,6 +116,13 @@ def to_video_frame(
     return video
 
 
+def frame_bytes(name: str, width: int, height: int) -> int:
+    """How many bytes the planes of a frame of this pixel format and size hold."""
+    shape = _known(name)
+    sizes = (shape.plane_size(number, width, height) for number in range(shape.planes))
+    return sum(w * h for w, h in sizes) * shape.channels * np.dtype(shape.dtype).itemsize
+
+
 def to_rgb(frame: Frame) -> Image:
     """The whole picture as uint8 H x W x 3 RGB, by the frame's own matrix and range; alpha is left out.
 
@@ -189,48 +195,79 @@ def write_back(frame: Frame, rgb_patch: NDArray[Any], alpha: NDArray[np.uint8], 
     patch, weight = _in_box(frame, rgb_patch, box), _in_box(frame, alpha, box)
     if patch.ndim != 3 or patch.shape[2] != 3 or weight.ndim != 2:
         raise ValueError(f"patch {rgb_patch.shape} and alpha {alpha.shape} should be h x w x 3 and h x w")
-    x0, y0, x1, y1 = box
+    # Six things far apart are a small share of the box around them all.
+    planes = _arrays(frame)
+    # The picture's own alpha channel, where it is a plane, is the fourth.
+    planes[:3] = [plane.copy() for plane in planes[:3]]
+    for piece in pieces(weight):
+        x0, y0, x1, y1 = _whole(piece, box, shape)
+        part = slice(y0 - box[1], y1 - box[1]), slice(x0 - box[0], x1 - box[0])
+        _blend(frame, shape, planes, patch[part], weight[part], (x0, y0, x1, y1))
+    for plane in planes[:3]:
+        plane.flags.writeable = False
+    return replace(frame, planes=tuple(planes))
+
+
+def _whole(piece: Box, box: Box, shape: Layout) -> Box:
+    """A piece of a box in pixels of the frame, with the rest of its chroma samples as far as the box goes."""
+    x0, y0, x1, y1 = box[0] + piece[0], box[1] + piece[1], box[0] + piece[2], box[1] + piece[3]
+    sx, sy = shape.sub_x, shape.sub_y
+    return (
+        max(box[0], x0 // sx * sx),
+        max(box[1], y0 // sy * sy),
+        min(box[2], -(-x1 // sx) * sx),
+        min(box[3], -(-y1 // sy) * sy),
+    )
+
+
+def _blend(
+    frame: Frame,
+    shape: Layout,
+    planes: list[NDArray[Any]],
+    patch: NDArray[Any],
+    weight: NDArray[np.uint8],
+    box: Box,
+) -> None:
+    """Blend a patch of a box's size into copies of a frame's planes, which are changed."""
     # 1 / 255 in float32 makes alpha 255 exactly 1, so a full patch leaves nothing of what was there
     mix = weight.astype(np.float32) * np.float32(1 / 255)
     colours = np.ascontiguousarray(patch, dtype=np.float32)
-    planes = _arrays(frame)
     if shape.kind == "yuv":
         _, from_colour = _matrices(frame)
-        luma = cv2.transform(colours, from_colour[:1])
-        planes[0] = _blended(planes[0], box, cv2.multiply(luma, mix), mix, shape.peak)
-        cb, cr, chroma_mix, chroma_box = _chroma(frame, shape, colours, mix, box)
-        planes[1] = _blended(planes[1], chroma_box, cb, chroma_mix, shape.peak)
-        planes[2] = _blended(planes[2], chroma_box, cr, chroma_mix, shape.peak)
+        # Four channels: the constant term of the map is weighed by alpha like everything else.
+        stack = cv2.cvtColor(cv2.multiply(colours, cv2.cvtColor(mix, cv2.COLOR_GRAY2RGB)), cv2.COLOR_RGB2RGBA)
+        cv2.insertChannel(mix, stack, 3)
+        luma = stack.reshape(-1, 4) @ from_colour[0]
+        _mix(planes[0], box, luma.reshape(mix.shape), mix, shape.peak)
+        cb, cr, chroma_mix, chroma_box = _chroma(frame, shape, stack, box)
+        _mix(planes[1], chroma_box, cb, chroma_mix, shape.peak)
+        _mix(planes[2], chroma_box, cr, chroma_mix, shape.peak)
     elif shape.kind == "gray":
         scale, offset = _grey_scale(frame)
         kr, kb = _WEIGHTS[_matrix_of(frame)]
         grey = cv2.transform(colours, np.array([[kr, 1 - kr - kb, kb]], np.float32))
-        planes[0] = _blended(planes[0], box, (grey - offset) / scale * mix, mix, shape.peak)
+        _mix(planes[0], box, (grey - offset) / scale * mix, mix, shape.peak)
     elif shape.kind == "gbr":
         for channel, number in enumerate(shape.order):
             values = colours[:, :, channel] * np.float32(shape.peak / 255) * mix
-            planes[number] = _blended(planes[number], box, values, mix, shape.peak)
+            _mix(planes[number], box, values, mix, shape.peak)
     else:
-        packed = planes[0].copy()
         scale = np.float32(shape.peak / 255)
         for channel, number in enumerate(shape.order):
-            values = colours[:, :, channel] * scale * mix
-            view = packed[y0:y1, x0:x1, number]
-            view[...] = _mixed(view, values, mix, shape.peak)
-        packed.flags.writeable = False
-        planes[0] = packed
-    return replace(frame, planes=tuple(planes))
+            _mix(planes[0][:, :, number], box, colours[:, :, channel] * scale * mix, mix, shape.peak)
 
 
 def _chroma(
-    frame: Frame, shape: Layout, colours: NDArray[Any], mix: NDArray[Any], box: Box
+    frame: Frame, shape: Layout, stack: NDArray[Any], box: Box
 ) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any], Box]:
-    """Cb times alpha, Cr times alpha, alpha and box, all at the chroma's resolution."""
+    """Cb times alpha, Cr times alpha, alpha and box, all at the chroma's resolution.
+
+    `stack`: RGB times alpha, and alpha, float32 (h, w, 4) of the box.
+    """
     x0, y0, x1, y1 = box
     sx, sy = shape.sub_x, shape.sub_y
     target = cx0, cy0, cx1, cy1 = x0 // sx, y0 // sy, -(-x1 // sx), -(-y1 // sy)
     # Averaging and the affine map commute, so the colours are averaged first and only the few are mapped.
-    stack = cv2.merge([*(cv2.multiply(channel, mix) for channel in cv2.split(colours)), mix])
     if sx > 1 or sy > 1:
         # Beyond the frame there is no luma: the last column and row stand for it. Inside the frame, luma
         # outside the box has alpha 0.
@@ -243,33 +280,24 @@ def _chroma(
             stack = cv2.copyMakeBorder(stack, top, bottom, left, right, cv2.BORDER_CONSTANT, value=0)
         stack = cv2.resize(stack, (cx1 - cx0, cy1 - cy0), interpolation=cv2.INTER_AREA)
     _, from_colour = _matrices(frame)
-    # Four channels in: the constant term of the map is weighed by alpha like everything else.
     cb, cr = cv2.split(cv2.transform(stack, from_colour[1:]))
-    return cb, cr, stack[:, :, 3], target
+    return cb, cr, cv2.extractChannel(stack, 3), target
 
 
-def _blended(
-    plane: NDArray[Any],
-    box: Box,
-    premultiplied: NDArray[Any],
-    mix: NDArray[Any],
-    peak: int,
-) -> NDArray[Any]:
+def _mix(plane: NDArray[Any], box: Box, premultiplied: NDArray[Any], mix: NDArray[Any], peak: int) -> None:
+    """Mix values, weighed already, into a box of a plane, which is changed."""
     x0, y0, x1, y1 = box
-    out = plane.copy()
-    view = out[y0:y1, x0:x1]
-    view[...] = _mixed(view, premultiplied, mix, peak)
-    out.flags.writeable = False
-    return out
-
-
-def _mixed(old: NDArray[Any], premultiplied: NDArray[Any], mix: NDArray[Any], peak: int) -> NDArray[Any]:
+    view = plane[y0:y1, x0:x1]
     # old * (1 - 0) + 0 is exact in float32 for 16-bit samples, so alpha 0 needs no mask
-    value = old.astype(np.float32)
+    if view.dtype == np.uint8 and peak == 255:
+        rest = cv2.multiply(view, np.float32(1) - mix, dtype=cv2.CV_32F)
+        view[...] = cv2.add(rest, premultiplied, dtype=cv2.CV_8U)
+        return
+    value = view.astype(np.float32)
     value *= np.float32(1) - mix
     value += premultiplied
     value += np.float32(0.5)
-    return np.clip(value, 0, peak, out=value).astype(old.dtype)
+    view[...] = np.clip(value, 0, peak, out=value)
 
 
 def _eight_bit(picture: NDArray[Any]) -> Image:

@@ -96,13 +96,14 @@ class Paint:
     """What was invented in the last filled frame, to be carried on with the camera.
 
     `rgb` uint8 and `weight` float32 cover `box` (x0, y0, x1, y1) of frame `index`; weight 1 = invented now,
-    falling while what has been seen replaces it.
+    falling while what has been seen replaces it. `parts`: the bounds of its pieces, in pixels of the frame.
     """
 
     index: int
     box: tuple[int, int, int, int]
     rgb: Image
     weight: NDArray[np.float32]
+    parts: tuple[tuple[int, int, int, int], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -131,6 +132,7 @@ class Plate:
     mirrored: float = 0.4
     returns: dict[int, Parallax] = field(default_factory=dict)
     covers: dict[tuple[int, frozenset[int]], tuple[NDArray[np.uint8], ...]] = field(default_factory=dict)
+    parts: dict[tuple[int, int], tuple[tuple[slice, slice], NDArray[np.uint8]]] = field(default_factory=dict)
     differences: dict[int, Difference] = field(default_factory=dict)
     backgrounds: dict[int, Background] = field(default_factory=dict)
 
@@ -191,12 +193,14 @@ def observe(plate: Plate, frame: Frame, motion: Motion, labels: Labels, mask: Ma
         u8(half),
         u8(grey),
         things,
-        frozenset((1 + np.flatnonzero(np.bincount(labels.ravel())[1:])).tolist()),
+        frozenset(np.flatnonzero(np.bincount(labels[labels > 0])).tolist()),
     )
     memories = _thin((*plate.memories, memory), plate)
     kept = {m.index for m in memories}
     for key in [k for k in plate.covers if k[0] not in kept]:
         del plate.covers[key]
+    for one in [k for k in plate.parts if k[0] not in kept]:
+        del plate.parts[one]
     for known in (plate.differences, plate.backgrounds):
         for index in [k for k in known if k not in kept]:
             del known[index]
@@ -259,14 +263,20 @@ def relate_all(views: Sequence[View], b: View, near: bool = False) -> list[Homog
     return out
 
 
-def _related(a: View, b: View, near: bool) -> Homography:
-    """What the chain of motions says."""
+def relate_from(a: View, views: Sequence[View], near: bool = False) -> list[Homography]:
+    """`relate` for the maps from one view to several, as the chain of motions says."""
+    back = geometry.inverse(a.chain[int(near)])
+    return [_related(a, b, near, back) for b in views]
+
+
+def _related(a: View, b: View, near: bool, back: Homography | None = None) -> Homography:
+    """What the chain of motions says; `back`: the inverse of the first view's."""
     if a.pose == b.pose:
         return np.eye(3)
     if a.leg != b.leg:
         return _NOWHERE
     layer = int(near)
-    chain = b.chain[layer] @ geometry.inverse(a.chain[layer])
+    chain = b.chain[layer] @ (geometry.inverse(a.chain[layer]) if back is None else back)
     if not np.isfinite(chain).all() or abs(chain[2, 2]) < 1e-12:
         return _NOWHERE
     return cast(Homography, chain / chain[2, 2])

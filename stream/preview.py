@@ -18,7 +18,7 @@ from stream.overlay import COLOURS, FAINT, badge, draw_things
 from stream.types import Image
 
 if TYPE_CHECKING:
-    from stream.live import Live, Shown, Status
+    from stream.live_run import Live, Shown, Status
 
 KEYS = "space before/after   o overlay   r forget what is behind   s snapshot   q quit"
 _EVERY_MS = 4

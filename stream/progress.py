@@ -83,6 +83,8 @@ def summary(report: Report, said: Sequence[str] = ()) -> list[str]:
             f"replaced {hole.mean_share:.1%} of the picture: {hole.seen_share:.0%} seen in other frames, "
             f"{references}{hole.inpainted_share:.0%} invented"
         )
+    if report.frames_copied:
+        lines.append(f"nothing went in {report.frames_copied} frames: they are the input's own packets")
     lines += [f"reference {each.file}: {_told(each)}" for each in report.references]
     lines += [f"warning: {text}" for text in report.warnings if text not in said]
     return lines

@@ -72,6 +72,7 @@ class Report:
     """Everything that is told of a run; the fields are the keys of the JSON.
 
     `partial`: what was written needs a look: the input was damaged, or masks did not fit its frames.
+    `frames_copied`: how many of the frames are the input's own packets.
     """
 
     version: str
@@ -92,6 +93,7 @@ class Report:
     warnings: tuple[str, ...]
     partial: bool = False
     references: tuple[ReferenceReport, ...] = ()
+    frames_copied: int = 0
 
     def to_json(self) -> str:
         """The report as indented JSON; unknown numbers are null."""
@@ -212,6 +214,7 @@ class Tally:
         warnings: Sequence[str],
         partial: bool = False,
         references: Sequence[Use] = (),
+        frames_copied: int = 0,
     ) -> Report:
         """The finished report. `seconds` of stages without a key of their own count to those they serve."""
         spent = dict.fromkeys(STAGES, 0.0)
@@ -249,6 +252,7 @@ class Tally:
                 ReferenceReport(each.file, each.used, _round(each.pixels / total), each.reason)
                 for each in references
             ),
+            frames_copied=frames_copied,
         )
 
 

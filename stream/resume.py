@@ -23,6 +23,7 @@ from stream.part import output_error, part_of, remove, sync
 from stream.sink import Position
 from stream.snapshot import Snapshot, SnapshotError, save
 from stream.source_images import IMAGE_SUFFIXES
+from stream.untouched import Waiting
 
 FORMAT = 1
 _MANIFEST = "manifest.json"
@@ -90,7 +91,13 @@ def find(output: str | Path, now: Mapping[str, object]) -> Begun | None:
         told = _read(Path(output))
         before = dict(told["identity"])
         positions = {
-            name: Position(int(each["frames"]), int(each["bytes"]), tuple(each["warnings"]))
+            name: Position(
+                int(each["frames"]),
+                int(each["bytes"]),
+                tuple(each["warnings"]),
+                None if each["waiting"] is None else Waiting(**each["waiting"]),
+                int(each["copied"]),
+            )
             for name, each in told["positions"].items()
         }
         begun = Begun(

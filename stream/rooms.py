@@ -15,12 +15,10 @@ from stream.elsewhere import Elsewhere
 from stream.filling import FillingState
 from stream.inpaint import open_inpaint
 from stream.masks import MaskReader
+from stream.planes import frame_bytes
 from stream.references import References, read_references, things_of
 from stream.source import Source, SourceInfo
 from stream.types import Filled, Frame
-
-BYTES_PER_PIXEL = 4.5
-"""What a waiting frame holds: 8-bit 4:2:0 planes and the RGB picture made of them."""
 
 
 @dataclass(frozen=True)
@@ -106,4 +104,4 @@ def _too_much_to_hold(config: Config, source: Source) -> bool:
     frames = float(info.rate) * wait if info.rate else wait * 30
     if info.frames is not None:
         frames = min(frames, info.frames)
-    return frames * info.width * info.height * BYTES_PER_PIXEL > config.memory_mb / 2 * 2**20
+    return frames * frame_bytes(info.format, info.width, info.height) > config.memory_mb / 2 * 2**20

@@ -167,7 +167,9 @@ def clean_segment(
         masks = stack.enter_context(open_masks(job.masks, source.info)) if job.masks else None
         rooms = open_rooms(stack, source, config, masks, files)
         place = packets.with_name(f"{packets.stem}{output.suffix}")
-        sink = open_sink(place, whole, lossless=job.lossless, overwrite=True, copy_streams=False)
+        sink = open_sink(
+            place, whole, lossless=job.lossless, overwrite=True, copy_streams=False, smart_copy=_copies(job)
+        )
         stack.callback(sink.abandon)
         tally = Tally(input=str(input), output=str(output), config=config, info=whole)
         analysis, done = rooms.start(source)
@@ -183,8 +185,9 @@ def clean_segment(
                 continue
             if segment.end is not None and time >= segment.end:
                 break
+            sink.damaged = source.damaged
             with rooms.clock.time("encode"):
-                sink.write(each.frame)
+                sink.write(each)
             tally.add(each)
             first_things, last = (first_things if last else _things(each)), each
             if tally.frames % _GIVE_BACK == 0:
@@ -220,7 +223,14 @@ def join(
     with _open(input, job, job.start, job.end) as source:
         whole = source.info
     packets = [each.packets for each in parts]
-    with open_sink(output, whole, lossless=job.lossless, overwrite=job.overwrite, packets=packets) as sink:
+    with open_sink(
+        output,
+        whole,
+        lossless=job.lossless,
+        overwrite=job.overwrite,
+        smart_copy=_copies(job),
+        packets=packets,
+    ) as sink:
         sink.close()
     tally, differing = _counted(parts, input, output, config, whole)
     seconds: Counter[str] = Counter()
@@ -232,12 +242,17 @@ def join(
         engines=parts[0].engines,
         shots=sorted({cut for each in parts for cut in each.shots}),
         streams_copied=sink.streams_copied,
+        frames_copied=sum(each.position.copied for each in parts),
         warnings=tuple(dict.fromkeys((*whole.warnings, *told, *sink.warnings, *differing))),
         partial=any(each.damaged for each in parts),
     )
     if job.report is not None:
         report.write(job.report)
     return report
+
+
+def _copies(job: Job) -> bool:
+    return job.smart_copy and not job.deinterlace
 
 
 def _counted(

@@ -15,7 +15,14 @@ from typing import Protocol, Self
 
 import av
 
-from stream.encoders import CONTAINERS, DEFAULT_PRESET, DEFAULT_QUALITY, Encoding, choose_encoding
+from stream.encoders import (
+    CONTAINERS,
+    DEFAULT_PRESET,
+    DEFAULT_QUALITY,
+    Encoding,
+    choose_encoding,
+    with_params,
+)
 from stream.errors import OutputError, UsageError
 from stream.journal import append_files, journal_of
 from stream.part import Part, output_error, remove, sync
@@ -25,17 +32,23 @@ from stream.sink_video import VideoWriter
 from stream.source_images import IMAGE_SUFFIXES
 from stream.source_info import SourceInfo
 from stream.types import Filled, Frame
+from stream.untouched import Untouched, Waiting, open_untouched
 
 __all__ = ["Position", "Sink", "check_outputs", "open_sink"]
 
 
 @dataclass(frozen=True)
 class Position:
-    """How far an output was when a part of it was closed: frames, bytes of its journal, warnings so far."""
+    """How far an output was when a part of it was closed: frames, bytes of its journal, warnings so far.
+
+    The last `waiting` of the frames are in no packet yet, `copied` were copied as they came.
+    """
 
     frames: int
     bytes: int
     warnings: tuple[str, ...] = ()
+    waiting: Waiting | None = None
+    copied: int = 0
 
 
 class _Writer(Protocol):
@@ -43,7 +56,13 @@ class _Writer(Protocol):
 
     @property
     def copied(self) -> tuple[str, ...]: ...
-    def write(self, frame: Frame) -> None: ...
+    @property
+    def waiting(self) -> Waiting | None: ...
+
+    frames_copied: int
+
+    def write(self, frame: Frame, same: bool = False, /) -> None: ...
+    def settle(self) -> None: ...
     def part(self) -> int: ...
     def finish(self) -> None: ...
     def abandon(self) -> None: ...
@@ -55,7 +74,8 @@ class Sink:
     `warnings` says before the first frame what the output cannot hold, `streams_copied` what is copied beside
     the video. `close` makes the output whole and gives it its name. Leaving the context by an exception, or
     calling `abandon`, leaves nothing behind, unless `end_part` was called: then another run can go on from
-    there. Closing twice is harmless, writing after closing a ValueError.
+    there. Closing twice is harmless, writing after closing a ValueError. `damaged`: to be set when the input
+    turns out to be; from then on nothing is copied.
     """
 
     def __init__(
@@ -67,6 +87,7 @@ class Sink:
         self._part = part
         self._overwrite = overwrite
         self._open = True
+        self.damaged = False
         self._frames = 0 if begun is None else begun.frames
         self._resumable = begun is not None
 
@@ -74,6 +95,11 @@ class Sink:
     def warnings(self) -> tuple[str, ...]:
         """What the output does not keep of the input, in words."""
         return tuple(self._writer.warnings)
+
+    @property
+    def frames_copied(self) -> int:
+        """How many frames were copied as they came, so far."""
+        return self._writer.frames_copied
 
     @property
     def streams_copied(self) -> tuple[str, ...]:
@@ -96,7 +122,10 @@ class Sink:
         if not self._open:
             raise ValueError("write to a closed sink")
         with self._told():
-            self._writer.write(frame.frame if isinstance(frame, Filled) else frame)
+            if isinstance(frame, Filled):
+                self._writer.write(frame.frame, frame.frame is frame.before and not self.damaged)
+            else:
+                self._writer.write(frame)
         self._frames += 1
 
     def end_part(self, *, resumable: bool = True) -> Position:
@@ -104,10 +133,13 @@ class Sink:
         with self._told():
             length = self._writer.part()
         self._resumable = self._resumable or resumable
-        return Position(self._frames, length, self.warnings)
+        writer = self._writer
+        return Position(self._frames, length, self.warnings, writer.waiting, writer.frames_copied)
 
     def give_packets(self, path: Path) -> Position:
         """End without a file: what was encoded is left at `path`, for `open_sink` to join with others."""
+        with self._told():
+            self._writer.settle()
         position = self.end_part(resumable=False)
         self._writer.abandon()
         with self._told():
@@ -173,15 +205,17 @@ def open_sink(
     quality: float = DEFAULT_QUALITY,
     preset: str = DEFAULT_PRESET,
     copy_streams: bool = True,
+    smart_copy: bool = False,
     begun: Position | None = None,
     packets: Sequence[Path] = (),
 ) -> Sink:
     """Open OUTPUT for the frames of an input; its suffix picks the container, no suffix means a folder.
 
     `lossless`: pixels as they are given, in larger files. `quality`: constant rate factor on x264's scale.
-    `copy_streams`: sound and everything else of the input goes along. `begun`: go on where an unfinished run
-    ended a part; without it what such a run left is removed. `packets`: pictures that come first, as
-    `Sink.give_packets` of sinks for the same input and suffix left them.
+    `copy_streams`: sound and everything else of the input goes along. `smart_copy`: where `Filled` frames are
+    as they were for a closed group of an H.264 input, its packets are copied. `begun`: go on where an
+    unfinished run ended a part; without it what such a run left is removed. `packets`: pictures that come
+    first, as `Sink.give_packets` of sinks for the same input and suffix left them.
     Raises OutputError when OUTPUT is the input, is there already without `overwrite`, or cannot be written;
     UsageError for a suffix that is not known.
     """
@@ -214,7 +248,13 @@ def open_sink(
             keep = 0 if begun is None else begun.bytes
             if packets:
                 keep = append_files(packets, journal_of(whole))
-            writer = _video_writer(whole, container, source_info, encoding, copy_streams, keep)
+            untouched = None
+            if smart_copy:
+                waiting = None if begun is None else begun.waiting
+                untouched = open_untouched(source_info, container, encoding.encoder, encoding.format, waiting)
+            if untouched is not None:
+                encoding = with_params(encoding, "x264-params", [f"sps-id={untouched.free_id}"])
+            writer = _video_writer(whole, container, source_info, encoding, copy_streams, keep, untouched)
     except (av.FFmpegError, ValueError, OSError) as error:
         if isinstance(error, OutputError | UsageError):
             raise
@@ -226,17 +266,26 @@ def open_sink(
             part.release()
     if begun is not None:
         writer.warnings += [each for each in begun.warnings if each not in writer.warnings]
+        writer.frames_copied = begun.copied
     return Sink(path, whole, writer, part, overwrite, begun)
 
 
 def _video_writer(
-    whole: Path, container: str, info: SourceInfo, encoding: Encoding, copy_streams: bool, keep: int
+    whole: Path,
+    container: str,
+    info: SourceInfo,
+    encoding: Encoding,
+    copy_streams: bool,
+    keep: int,
+    untouched: Untouched | None,
 ) -> VideoWriter:
     copier = Copier(info, container, streams=copy_streams)
     try:
-        return VideoWriter(whole, container, info, encoding, copier, keep)
+        return VideoWriter(whole, container, info, encoding, copier, keep, untouched)
     except BaseException:
         copier.close()
+        if untouched is not None:
+            untouched.close()
         raise
 
 

@@ -51,6 +51,8 @@ class ImageWriter:
         self._contexts: dict[tuple[str, str, int, int], VideoCodecContext] = {}
         self._originals = Path(info.path) if info.kind == "folder" else Path(info.path).parent
         self.copied: tuple[str, ...] = ()
+        self.waiting = None
+        self.frames_copied = 0
         self.warnings = [f"{each} does not fit into images and is left out" for each in info.streams]
         if info.kind == "video":
             self.warnings.append(f"the video is written as PNG images: {info.format} becomes RGB, full range")
@@ -63,7 +65,10 @@ class ImageWriter:
         if shape is not None and shape.kind == "yuv" and shape.bits > 8:
             self.warnings.append(f"images of {shape.bits}-bit video are written with 8 bits")
 
-    def write(self, frame: Frame) -> None:
+    def settle(self) -> None:
+        """Nothing ever waits."""
+
+    def write(self, frame: Frame, _same: bool = False, /) -> None:
         """Encode one frame under its name."""
         name = self._named(frame.index)
         data = self._encode(frame, Path(name).suffix.lower())

@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
+from typing import cast
 
 import av
 import numpy as np
@@ -26,6 +27,7 @@ from stream.remux import Copier, needs_free_tags
 from stream.source_info import SourceInfo
 from stream.source_video import is_regular
 from stream.types import Frame
+from stream.untouched import Group, Untouched, Waiting, rank_of, shown_for
 
 _BT601, _BT709 = 6, 1
 _SWSCALE = av.video.reformatter.Interpolation
@@ -41,7 +43,8 @@ class VideoWriter:
     """Writes one file under a given name; `warnings` says what does not fit into it.
 
     Pictures are encoded into a journal beside the file, and put into the container when the last one is
-    there. `keep`: how many bytes of an earlier run's journal are good.
+    there. `keep`: how many bytes of an earlier run's journal are good. `untouched`: copies what was not
+    changed; it is closed with the writer.
     """
 
     def __init__(
@@ -52,8 +55,10 @@ class VideoWriter:
         encoding: Encoding,
         copier: Copier,
         keep: int = 0,
+        untouched: Untouched | None = None,
     ) -> None:
         self._path = path
+        self._untouched = untouched
         self._info = info
         self._container = container
         self._encoding = encoding
@@ -69,19 +74,58 @@ class VideoWriter:
             os.environ.setdefault("SVT_LOG", "1")
         self._output = av.open(f"file:{path}", "w", format=container, options=self._muxing())
         self._stream = self._add_streams()
+        if untouched is not None:
+            _add_headers(self._stream.codec_context, untouched)
         self._output.start_encoding()
         # The stream's own encoder only tells the container what comes: each part has one that ends with it.
         self._encoder: VideoCodecContext | None = None
         self._journal = Journal(journal_of(path), keep)
         self._last: int | None = int(self._journal.timing().pts.max()) if keep else None
+        self.frames_copied = 0
 
     @property
     def copied(self) -> tuple[str, ...]:
         """The streams that are copied, in words."""
         return tuple(self._copier.copied)
 
-    def write(self, frame: Frame) -> None:
-        """Encode one frame."""
+    @property
+    def waiting(self) -> Waiting | None:
+        """The frames that are neither encoded nor copied yet."""
+        return None if self._untouched is None else self._untouched.waiting
+
+    def write(self, frame: Frame, same: bool = False, /) -> None:
+        """Encode one frame, or copy it in time; `same`: it is as it was in the input."""
+        if self._untouched is None:
+            self._encode(frame)
+            return
+        for each in self._untouched.push(frame, same):
+            if isinstance(each, Group):
+                self._copy(each)
+            else:
+                self._encode(each)
+
+    def settle(self) -> None:
+        """Encode the frames that waited to be copied."""
+        if self._untouched is not None:
+            for each in self._untouched.rest():
+                self._encode(each)
+
+    def _copy(self, group: Group) -> None:
+        self._flush()
+        base = self._info.time_base
+        shift = round(self._shift / base)
+        packets = []
+        for each in group.pictures:
+            packet: Packet[VideoStream] = cast("Packet[VideoStream]", av.Packet(each.data))
+            packet.pts, packet.dts, packet.is_keyframe = each.pts - shift, each.dts - shift, each.key
+            packets.append(packet)
+        self._journal.add(packets)
+        self._journal.begin()
+        self._last = group.shown[-1] - shift
+        self._shown_for = shown_for(group) * base
+        self.frames_copied += len(group.shown)
+
+    def _encode(self, frame: Frame) -> None:
         pts = self._place(frame)
         picture = self._picture(frame)
         if self._fields is not None:
@@ -99,6 +143,7 @@ class VideoWriter:
 
     def finish(self) -> None:
         """Put what was encoded into the container, with the other streams beside it and its index."""
+        self.settle()
         self._flush()
         timing = self._journal.timing()
         dts = decoding_times(timing)
@@ -123,11 +168,16 @@ class VideoWriter:
         self._finish_header()
         self._journal.close()
         self.warnings += self._copier.damage
+        self._close_inputs()
+
+    def _close_inputs(self) -> None:
         self._copier.close()
+        if self._untouched is not None:
+            self._untouched.close()
 
     def abandon(self) -> None:
         """Close everything without caring for the file."""
-        self._copier.close()
+        self._close_inputs()
         with contextlib.suppress(OSError):
             # what is left in its buffer does not fit on a full disk either
             self._journal.close()
@@ -300,3 +350,11 @@ class VideoWriter:
         if self._copier.moves_sound():
             lost.append("AVI knows no start times: sound that does not begin with the picture is moved")
         return lost
+
+
+def _add_headers(context: VideoCodecContext, untouched: Untouched) -> None:
+    """Put the input's parameter sets beside the encoder's own, the higher profile and level first."""
+    context.open()
+    own = bytes(context.extradata or b"")
+    mine, theirs = untouched.rank, rank_of(own)
+    context.extradata = untouched.headers + own if mine > theirs else own + untouched.headers

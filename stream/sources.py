@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from stream import geometry, trail
 from stream.arrays import Float, f32, u8
 from stream.covers import blocked, hidden
-from stream.exposure import exposure, exposures
+from stream.exposure import Gain, exposure, exposures
 from stream.geometry import Homography
-from stream.plate import Memory, Plate, View, relate, relate_all, scale_to
+from stream.plate import Memory, Plate, View, relate, relate_all, relate_from, scale_to
 from stream.types import Frame
 
 
@@ -64,14 +64,37 @@ def steps(a: float, b: float) -> float:
     return abs(a - b) * 25.0
 
 
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """The remembered frames that may serve one frame, and what is asked of them once for all its holes.
+
+    `covers`: what may not be used of each; `backs`: float64 (layers, K, 3, 3), the maps from the frame to
+    each. `forwards` and `gains` hold, by layer and index, what has been asked so far.
+    """
+
+    memories: tuple[Memory, ...]
+    covers: tuple[NDArray[np.uint8], ...]
+    backs: NDArray[np.float64]
+    forwards: dict[tuple[bool, int], Homography]
+    gains: dict[tuple[bool, int], Gain]
+
+
+def pool(plate: Plate, view: View, forbidden: frozenset[int]) -> Pool:
+    """All frames that may serve `view`."""
+    memories = tuple(_candidates(plate, view))
+    covers = tuple(blocked(plate, memory, forbidden) for memory in memories)
+    layers = (False, True) if view.motion.near.any() else (False,)
+    backs = [relate_from(view, [memory.view for memory in memories], near) for near in layers]
+    return Pool(memories, covers, np.array(backs, np.float64).reshape(len(layers), -1, 3, 3), {}, {})
+
+
 def choose(
     plate: Plate,
-    view: View,
+    among: Pool,
     seconds: float,
     frame: Frame,
     hole: NDArray[np.uint8],
     origin: tuple[int, int],
-    forbidden: frozenset[int],
     count: int,
 ) -> list[Memory]:
     """Choose up to `count` memories that together see most of the hole several times.
@@ -79,19 +102,15 @@ def choose(
     `hole`: uint8 of a box whose corner is `origin`. Greedy: what is not yet covered counts most, nearer
     frames count more, and those used in the last frame a little more, so that the choice does not flicker.
     """
-    candidates = _candidates(plate, view)
-    if not candidates:
+    candidates = among.memories
+    where = cv2.findNonZero(hole)
+    if not candidates or where is None:
         return []
-    ys, xs = np.nonzero(hole)
-    take = np.linspace(0, len(xs) - 1, min(len(xs), _SAMPLES)).astype(int)
-    points = np.stack([xs[take] + origin[0], ys[take] + origin[1]], 1).astype(np.float32)
-    layers = (False, True) if view.motion.near.any() else (False,)
+    take = np.linspace(0, len(where) - 1, min(len(where), _SAMPLES)).astype(int)
+    points = (where.reshape(-1, 2)[take] + np.array(origin)).astype(np.float64)
     seen = np.zeros((len(candidates), len(take)), np.float32)
-    covers = [blocked(plate, memory, forbidden) for memory in candidates]
-    for near in layers:
-        backs = [relate(view, memory.view, near, direct=False) for memory in candidates]
-        places = np.stack([geometry.apply(back, points) for back in backs])
-        seen += _look(covers, places, frame) / len(layers)
+    for backs in among.backs:
+        seen += _look(among.covers, backs, points, frame) / len(among.backs)
     decay = 3.0 + 30.0 * plate.trust
     nearness = np.array([np.exp(-steps(m.seconds, seconds) / decay) for m in candidates], np.float32)
     habit = np.array([0.1 * len(take) * (m.index in plate.used) for m in candidates], np.float32)
@@ -113,6 +132,7 @@ def choose(
 
 def glimpses(
     plate: Plate,
+    among: Pool,
     memories: Sequence[Memory],
     view: View,
     frame: Frame,
@@ -125,8 +145,12 @@ def glimpses(
 
     `current`: the memory of the frame to fill itself, for the exposure.
     """
+    new = [m for m in memories if (near, m.index) not in among.forwards]
+    found = relate_all([m.view for m in new], view, near)
+    among.forwards.update({(near, m.index): forward for m, forward in zip(new, found, strict=True)})
     shown = []
-    for memory, forward in zip(memories, relate_all([m.view for m in memories], view, near), strict=True):
+    for memory in memories:
+        forward = among.forwards[near, memory.index]
         covered = hidden(plate, memory, forbidden)
         if memory.view.pose == view.pose:
             valid = u8(np.uint8(1) - covered[area.window])
@@ -145,10 +169,13 @@ def glimpses(
             )
         if cv2.countNonZero(valid):
             shown.append((memory, forward, grey, valid))
-    gains = exposures(plate, [m for m, *_ in shown], current, [f for _, f, *_ in shown], forbidden)
+    unlit = [(m, forward) for m, forward, *_ in shown if (near, m.index) not in among.gains]
+    gains = exposures(plate, [m for m, _ in unlit], current, [f for _, f in unlit], forbidden)
+    among.gains.update({(near, m.index): gain for (m, _), gain in zip(unlit, gains, strict=True)})
+    lit = [among.gains[near, memory.index] for memory, *_ in shown]
     return [
         Source(memory, forward, gain, _exposed(grey, gain), valid)
-        for (memory, forward, grey, valid), gain in zip(shown, gains, strict=True)
+        for (memory, forward, grey, valid), gain in zip(shown, lit, strict=True)
     ]
 
 
@@ -244,16 +271,32 @@ def _candidates(plate: Plate, view: View) -> list[Memory]:
     return [plate.memories[position[i]] for i in sorted(chosen)]
 
 
-def _look(covers: Sequence[NDArray[np.uint8]], places: Float, frame: Frame) -> Float:
-    """Where K frames show background at places (K, n, 2) of their own, (K, n): 1 or 0."""
-    places = np.nan_to_num(places, nan=-1.0, posinf=-1.0, neginf=-1.0)
-    inside = (places >= 0).all(2) & (places[..., 0] <= frame.width - 1) & (places[..., 1] <= frame.height - 1)
-    places = np.where(inside[..., None], places, np.float32(0))
+def _look(
+    covers: Sequence[NDArray[np.uint8]],
+    backs: NDArray[np.float64],
+    points: NDArray[np.float64],
+    frame: Frame,
+) -> Float:
+    """Where K frames show background at n points (n, 2) of a frame, (K, n): 1 or 0.
+
+    `backs` (K, 3, 3): the maps from its pixels to theirs.
+    """
+    mapped = backs @ np.vstack([points.T, np.ones(len(points))])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        places = mapped[:, :2] / mapped[:, 2:]
+    x, y = places[:, 0], places[:, 1]
+    # A comparison with what is no number is false.
+    inside = (x >= 0) & (y >= 0) & (x <= frame.width - 1) & (y <= frame.height - 1)
+    x, y = np.where(inside, x, 0), np.where(inside, y, 0)
     out = np.empty(inside.shape, bool)
+    at: dict[tuple[int, ...], NDArray[np.intp]] = {}
     for k, cover in enumerate(covers):
-        at = np.rint(geometry.apply(scale_to(cover.shape, frame.width, frame.height), places[k])).astype(int)
-        np.clip(at, 0, (cover.shape[1] - 1, cover.shape[0] - 1), out=at)
-        np.equal(cover[at[:, 1], at[:, 0]], 0, out=out[k])
+        height, width = cover.shape
+        if cover.shape not in at:
+            columns = np.rint((x + 0.5) * (width / frame.width) - 0.5).clip(0, width - 1)
+            rows = np.rint((y + 0.5) * (height / frame.height) - 0.5).clip(0, height - 1)
+            at[cover.shape] = (rows * width + columns).astype(np.intp)
+        np.equal(cover.ravel().take(at[cover.shape][k]), 0, out=out[k])
     return f32(out & inside)
 
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from stream.arrays import Bytes, Float, f32, u8
 from stream.background import Background
+from stream.boxes import pieces
 from stream.covers import blocked, grown, select
 from stream.exposure import UNLIT, Gain, exposure
 from stream.plate import Memory, Plate, View
@@ -26,6 +27,10 @@ _ENOUGH = 8
 """The nearest frames are asked of all pixels, others only of those that these do not show often enough."""
 
 _ASK_AGAIN = 12
+_APART = 16
+"""Pixels between pieces that are asked on their own."""
+
+_MANY, _FEW = 8000, 3
 _LIKE = np.exp(-np.square(np.arange(256)) / (2 * 14.0 * 14.0)).astype(np.float32)
 _UNUSUAL = (0.02 + 0.98 * np.exp(-np.square(np.arange(256) / 20.0))).astype(np.float32)
 _DRIFT = 0.03
@@ -97,11 +102,15 @@ def recall(
     kept = last.known[box] & wanted
     last.known[:] = 0
     last.known[box] = kept
-    ys, xs = np.nonzero(wanted & (1 - kept))
-    if len(ys):
-        found, known = _look_up(last, plate, same, current, light, frame, ys + y0, xs + x0, scene)
-        last.rgb[ys + y0, xs + x0] = found
-        last.known[ys + y0, xs + x0] = known
+    new = wanted & (1 - kept)
+    # What hides one piece now hid it for the same frames; so each is asked on its own.
+    for left, top, right, bottom in pieces(new, _APART):
+        at = np.flatnonzero(new[top:bottom, left:right].view(bool))
+        rows, columns = np.divmod(at, right - left)
+        ys, xs = rows + (top + y0), columns + (left + x0)
+        found, known = _look_up(last, plate, same, current, light, frame, ys, xs, scene)
+        last.rgb[ys, xs] = found
+        last.known[ys, xs] = known
     return _lit(last.rgb[box], gain), last.known[box] & wanted, last
 
 
@@ -123,7 +132,7 @@ def _lit(rgb: Image, gain: Gain) -> Image:
         return rgb
     levels = np.arange(256, dtype=np.float32)[:, None] * np.array(gain, np.float32) + np.float32(0.5)
     table = np.clip(levels, 0, 255).astype(np.uint8)[None]
-    return u8(cv2.LUT(np.ascontiguousarray(rgb).reshape(-1, 1, 3), table)).reshape(rgb.shape)
+    return u8(cv2.LUT(np.ascontiguousarray(rgb).reshape(1, -1, 3), table)).reshape(rgb.shape)
 
 
 def _look_up(
@@ -150,65 +159,70 @@ def _look_up(
         usual = _grey(scene.rgb[rows, columns]), scene.sure[rows, columns]
     place = ys * frame.width + xs
 
-    def ask(
-        memories: list[Memory], which: NDArray[np.intp], have: NDArray[np.intp]
-    ) -> tuple[Image, NDArray[np.bool_], Float]:
-        """What memories show at some pixels (K, n, 3), whether it is background (K, n), and how near (K, 1).
+    # Where a whole thing becomes known at once and no picture may be late, fewer sightings must do.
+    many = plate.config.even and len(ys) > _MANY
+    most, enough = (_FEW, _FEW) if many else (_SIGHTINGS, _ENOUGH)
+    in_cover: dict[tuple[int, ...], NDArray[np.intp]] = {}
 
-        `have` (n,): sightings at hand; no more memories are asked once every pixel has as many as count.
+    def clear_of(memory: Memory, which: NDArray[np.intp] | None) -> NDArray[np.bool_]:
+        """Whether a memory shows background at some pixels, or at all."""
+        cover = blocked(plate, memory, still.forbidden)
+        if cover.shape not in in_cover:
+            height, width = cover.shape
+            in_cover[cover.shape] = ys * height // frame.height * width + xs * width // frame.width
+        at = in_cover[cover.shape]
+        return np.asarray(cover.ravel().take(at if which is None else at[which]) == 0)
+
+    def ask(memories: list[Memory], which: NDArray[np.intp]) -> tuple[Image, NDArray[np.bool_], Float]:
+        """What memories show at some pixels (K, n, 3), whether that counts (K, n), and how near (K, 1).
+
+        Only the nearest sightings of a pixel count; no more are asked once every pixel has as many.
         """
         at = place[which]
         rgb = np.empty((len(memories), len(at), 3), np.uint8)
-        clear = np.empty((len(memories), len(at)), bool)
-        asked = 0
-        for k, memory in enumerate(memories):
-            cover = blocked(plate, memory, still.forbidden)
-            if cover.shape not in in_cover:
-                height, width = cover.shape
-                rows = ys * height // frame.height
-                in_cover[cover.shape] = rows * width + xs * width // frame.width
-            np.equal(cover.ravel().take(in_cover[cover.shape][which]), 0, out=clear[k])
+        counts = np.empty((len(memories), len(at)), bool)
+        have = np.zeros(len(at), np.uint8)
+        asked: list[Memory] = []
+        for memory in memories:
+            k = len(asked)
+            np.logical_and(clear_of(memory, which), have < most, out=counts[k])
+            if not counts[k].any():
+                continue
             memory.rgb.reshape(-1, 3).take(at, 0, out=rgb[k], mode="clip")
             if not steady:
                 rgb[k] = _lit(rgb[k], _gain(still, plate, memory, light))
-            have = have + clear[k]
-            asked = k + 1
-            if have.min() >= _SIGHTINGS:
+            have += counts[k]
+            asked.append(memory)
+            if have.min() >= most:
                 break
-        apart = np.array([steps(m.seconds, current.seconds) for m in memories[:asked]])
+        apart = np.array([steps(m.seconds, current.seconds) for m in asked])
         nearness = (0.05 + np.exp(-apart / 8.0)).astype(np.float32)[:, None]
-        return rgb[:asked], clear[:asked], nearness
+        return rgb[: len(asked)], counts[: len(asked)], nearness
 
-    in_cover: dict[tuple[int, ...], NDArray[np.intp]] = {}
     best = frame.rgb[ys, xs]
     known = np.zeros(len(ys), np.uint8)
-    which = np.arange(len(ys))
-    rgb, clear, nearness = ask(same[:_NEAREST], which, np.zeros(len(ys), np.intp))
-    for last in (len(same) <= _NEAREST, True):
-        count = clear.sum(0)
-        done = np.flatnonzero((count >= _ENOUGH) | ((count > 0) & last))
-        if len(done):
-            chosen = which[done]
-            # Only the nearest sightings of a pixel count.
-            every = len(done) == len(which)
-            seen = clear if every else clear[:, done]
-            shown = rgb if every else rgb[:, done]
-            weight = nearness * (seen & (np.cumsum(seen, 0, np.uint8) <= _SIGHTINGS))
-            there = None if usual is None else (usual[0][chosen], usual[1][chosen])
-            if scene is None or scene.calm:
-                best[chosen] = _agreed(shown, weight, there, still.noisy)
-            else:
-                # Where things come and go all the time, what was seen last is most likely there still.
-                newest = (weight > 0).argmax(0)
-                best[chosen] = np.take_along_axis(shown, newest[None, :, None], 0)[0]
-            known[chosen] = 1
-        rest = np.flatnonzero(count < _ENOUGH)
-        if last or not len(rest):
-            break
-        which = which[rest]
-        more = ask(same[_NEAREST:], which, count[rest])
-        rgb, clear = np.concatenate([rgb[:, rest], more[0]]), np.concatenate([clear[:, rest], more[1]])
-        nearness = np.concatenate([nearness, more[2]])
+    often = np.zeros(len(ys), np.uint8)
+    for memory in same[:_NEAREST]:
+        often += clear_of(memory, None)
+    near = often >= enough
+    for which, memories in ((np.flatnonzero(near), same[:_NEAREST]), (np.flatnonzero(~near), same)):
+        if not len(which):
+            continue
+        shown, counted, nearness = ask(memories, which)
+        if not len(shown):
+            continue
+        there = counted.any(0)
+        if not there.all():
+            shown, counted, which = shown[:, there], counted[:, there], which[there]
+        weight = nearness * counted
+        if scene is None or scene.calm:
+            expected = None if usual is None else (usual[0][which], usual[1][which])
+            best[which] = _agreed(shown, weight, expected, still.noisy)
+        else:
+            # Where things come and go all the time, what was seen last is most likely there still.
+            newest = counted.argmax(0)
+            best[which] = np.take_along_axis(shown, newest[None, :, None], 0)[0]
+        known[which] = 1
     return best, known
 
 
@@ -225,7 +239,8 @@ def _agreed(rgb: Image, weight: Float, usual: tuple[Bytes, Bytes] | None, noisy:
     share = cv2.LUT(_apart(grey, _grey(best)), _LIKE) * (weight > 0.02 * weight.max(0))
     mean = np.full(best.shape, 0.5, np.float32)
     for picture, part in zip(rgb, share / np.maximum(share.sum(0), 1e-6), strict=True):
-        mean += picture * part[:, None]
+        if part.any():
+            mean += picture * _thrice(part)
     return mean.astype(np.uint8)
 
 
@@ -278,7 +293,8 @@ def _noisy(same: list[Memory], current: Memory) -> bool:
     before = [m for m in near if m.index < current.index][:6] or near[:6]
     if len(before) < 3:
         return True
-    step = np.s_[_SAMPLE // 2 :: _SAMPLE, _SAMPLE // 2 :: _SAMPLE]
+    every = _SAMPLE * max(1, current.rgb.shape[0] // 360)
+    step = np.s_[every // 2 :: every, every // 2 :: every]
     now = current.rgb[step].astype(np.float32)
     pictures = np.stack([m.rgb[step] for m in before]).astype(np.float32)
     last = np.abs(pictures[0] - now)
@@ -289,5 +305,11 @@ def _noisy(same: list[Memory], current: Memory) -> bool:
     return bool(mean[calm].mean() < 0.95 * last[calm].mean())
 
 
+def _thrice(values: Float) -> Float:
+    """Each value three times, (n, 3): to multiply rows of three by a column would be far slower."""
+    return f32(cv2.cvtColor(values.reshape(1, -1), cv2.COLOR_GRAY2RGB)).reshape(-1, 3)
+
+
 def _grey(rgb: Image) -> Bytes:
-    return u8(cv2.cvtColor(rgb.reshape(-1, 1, 3), cv2.COLOR_RGB2GRAY)).reshape(rgb.shape[:-1])
+    # As one row: OpenCV takes its time over each.
+    return u8(cv2.cvtColor(rgb.reshape(1, -1, 3), cv2.COLOR_RGB2GRAY)).reshape(rgb.shape[:-1])

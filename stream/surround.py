@@ -13,8 +13,11 @@ import cv2
 import numpy as np
 
 from stream.arrays import Bytes, Float, f32, u8
-from stream.background import Background, background, fit, grown
+from stream.background import Background, background, brightness, fit, grown
 from stream.plate import Memory, Plate
+
+_ROUND = 12
+"""Pixels around a shadow that are looked at with it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,12 +26,13 @@ class Difference:
 
     `strange`: uint8 0 or 1, pixels that cannot be the background. `dark`: uint8, 255 where it is surely in
     shadow, falling to 0 at the soft border, 0 where it is lit or not known. `dimmer`: 0 or 1, darker than the
-    background at all.
+    background at all. `whole`: the background was, so that it need not be held against a later one.
     """
 
     strange: Bytes
     dark: Bytes
     dimmer: Bytes
+    whole: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,13 +63,21 @@ def attached(difference: Difference, core: Bytes, others: Bytes) -> Attached:
     """
     shape = difference.strange.shape
     core, others = fit(core, shape), fit(others, shape)
-    parts = np.zeros(shape, np.uint8)
-    if core.any() and difference.strange.any():
-        area = int(np.count_nonzero(core))
-        reach = grown(core, max(4.0, 0.45 * np.sqrt(area)))
-        free = u8((1 - core) & (1 - others) & reach)
-        parts = _pieces(u8(difference.strange & free), core, 0.6 * area + 20)
-    return Attached(parts, shadow(difference, core, parts, others))
+    found = Attached(np.zeros(shape, np.uint8), np.zeros(shape, np.uint8))
+    if not core.any() or not (difference.strange.any() or difference.dark.any()):
+        return found
+    # No farther than where shadows are looked for, and a little more for what hangs together beyond it.
+    near = _window(core)
+    nearby = Difference(difference.strange[near], difference.dark[near], difference.dimmer[near])
+    mine, rest = core[near], others[near]
+    unit = shape[0] / 180.0
+    if nearby.strange.any():
+        area = int(np.count_nonzero(mine))
+        reach = grown(mine, max(4.0, 0.45 * np.sqrt(area)))
+        free = u8((1 - mine) & (1 - rest) & reach)
+        found.parts[near] = _pieces(u8(nearby.strange & free), mine, 0.6 * area + 20)
+    found.shadow[near] = _shadow(nearby, mine, found.parts[near], rest, unit)
+    return found
 
 
 def shadow(difference: Difference, core: Bytes, parts: Bytes, others: Bytes) -> Bytes:
@@ -74,9 +86,17 @@ def shadow(difference: Difference, core: Bytes, parts: Bytes, others: Bytes) -> 
     `parts` are what belongs to the things beyond `core`; other strange pixels belong to something else.
     """
     shape = difference.strange.shape
-    unit = shape[0] / 180.0
     core, others = fit(core, shape), fit(others, shape)
-    nothing = np.zeros(shape, np.uint8)
+    found = np.zeros(shape, np.uint8)
+    near = _window(core)
+    nearby = Difference(difference.strange[near], difference.dark[near], difference.dimmer[near])
+    found[near] = _shadow(nearby, core[near], parts[near], others[near], shape[0] / 180.0)
+    return found
+
+
+def _shadow(difference: Difference, core: Bytes, parts: Bytes, others: Bytes, unit: float) -> Bytes:
+    """`shadow` with all masks at one size; `unit`: pixels for each of 180 lines."""
+    nothing = np.zeros(core.shape, np.uint8)
     if not core.any() or not difference.dark.any():
         return nothing
     seeds = grown(core, 3 * unit)
@@ -143,14 +163,14 @@ def differ(memory: Memory, found: Background) -> Difference:
     """Hold a remembered frame against a background found for it."""
     shape = memory.half.shape[:2]
     nothing = np.zeros(shape, np.uint8)
-    empty = Difference(nothing, nothing, nothing)
-    scene, sure = found.rgb, found.sure
+    empty = Difference(nothing, nothing, nothing, found.whole)
+    sure = found.sure
     picture = memory.half
     covered = memory.things
     open_ground = (sure > 0) & (grown(covered, 6 * shape[0] / 180) == 0)
     if not found.calm or np.count_nonzero(open_ground) < 200:
         return empty
-    low, high = cv2.erode(scene, np.ones((3, 3))), cv2.dilate(scene, np.ones((3, 3)))
+    low, high = found.range
     apart = cv2.max(cv2.subtract(picture, high), cv2.subtract(low, picture))
     r, g, b = cv2.split(apart)
     most = cv2.max(cv2.max(r, g), b)
@@ -160,13 +180,13 @@ def differ(memory: Memory, found: Background) -> Difference:
         return empty
     strange = u8((cv2.GaussianBlur(most, (0, 0), 0.8) > max(16.0, 2.0 * usual + 6)).astype(np.uint8) & sure)
     strange = u8(cv2.morphologyEx(strange, cv2.MORPH_CLOSE, np.ones((3, 3), np.uint8)))
-    grey, lit = (cv2.medianBlur(u8(cv2.cvtColor(p, cv2.COLOR_RGB2GRAY)), 3) for p in (picture, scene))
-    dimmer = u8(cv2.compare(grey, cv2.convertScaleAbs(lit, alpha=0.94), cv2.CMP_LT)) & sure
+    grey = cv2.medianBlur(u8(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)), 3)
+    dimmer = u8(cv2.compare(grey, found.dimmed, cv2.CMP_LT)) & sure
     dark = nothing
     near = _window(covered)
     if np.count_nonzero(open_ground[near]) >= 200:
-        dark[near] = _darkness(picture[near], scene[near], sure[near], open_ground[near])
-    return Difference(strange, dark, u8(dimmer & 1))
+        dark[near] = _darkness(picture[near], found, near, open_ground[near].view(np.uint8))
+    return Difference(strange, dark, u8(dimmer & 1), found.whole)
 
 
 def _window(things: Bytes) -> tuple[slice, slice]:
@@ -185,28 +205,41 @@ def _percentile(levels: Bytes, where: Bytes, share: float) -> int:
     return int(np.searchsorted(counts, share * counts[-1]))
 
 
-def _darkness(picture: Bytes, scene: Bytes, sure: Bytes, open_ground: Bytes) -> Bytes:
-    """How surely a pixel is the background in shadow: darker, of the same chromaticity, smoothly so."""
-    p = cv2.GaussianBlur(picture, (0, 0), 1.5).astype(np.float32) + np.float32(3)
-    q = cv2.GaussianBlur(scene, (0, 0), 1.5).astype(np.float32) + np.float32(3)
-    pr, _, pb = cv2.split(p)
-    qr, _, qb = cv2.split(q)
-    total = np.ones((1, 3), np.float32)
-    ps, qs = f32(cv2.transform(p, total)), f32(cv2.transform(q, total))
-    ratio = ps / qs
+def _darkness(picture: Bytes, found: Background, near: tuple[slice, slice], open_ground: Bytes) -> Bytes:
+    """How surely a pixel is the background in shadow: darker, of the same chromaticity, smoothly so.
+
+    `picture` and `open_ground` are what lies in the window `near` of the frame.
+    """
+    nothing = np.zeros(picture.shape[:2], np.uint8)
+    smooth = u8(cv2.GaussianBlur(picture, (0, 0), 1.5))
+    calm = found.smooth[near]
+    ps, qs = brightness(smooth), brightness(calm)
+    ratio = f32(cv2.divide(ps, qs))
     # The soft edge begins well inside the penumbra: pixels that only might be in shadow stay untouched.
-    spread = float(np.percentile(np.abs(ratio[open_ground > 0][::7] - 1), 90))
-    edge = 1 - max(0.03, 1.5 * spread)
-    dark = np.where(sure > 0, np.clip((edge - ratio) * np.float32(255 / 0.06), 0, 255), 0).astype(np.uint8)
-    if spread > 0.08 or not dark.any():
-        return np.zeros(picture.shape[:2], np.uint8)
+    some = np.s_[::3, ::2]
+    spread = float(np.percentile(np.abs(ratio[some][open_ground[some] > 0] - 1), 90))
+    if spread > 0.08:
+        return nothing
+    edge, steep = 1 - max(0.03, 1.5 * spread), 255 / 0.06
+    dark = u8(cv2.addWeighted(ratio, -steep, ratio, 0, edge * steep, dtype=cv2.CV_8U))
+    dark = u8(cv2.bitwise_and(dark, found.sure[near] * np.uint8(255)))
+    # Specks are no shadow; all else is looked at only where there is more.
+    x, y, w, h = cv2.boundingRect(_opened(u8(cv2.threshold(dark, 60, 1, cv2.THRESH_BINARY)[1])))
+    if w == 0:
+        return nothing
+    where = slice(max(0, y - _ROUND), y + h + _ROUND), slice(max(0, x - _ROUND), x + w + _ROUND)
+    p, q = (each[where].astype(np.float32) + np.float32(3) for each in (smooth, calm))
+    ps, qs = ps[where], qs[where]
+    pr, pb = cv2.extractChannel(p, 0), cv2.extractChannel(p, 2)
+    qr, qb = cv2.extractChannel(q, 0), cv2.extractChannel(q, 2)
     # A shadow dims what is there; a dark thing has edges of its own.
     wide = _wide(ps) / _wide(qs)
     # At the shadow's own border the ratio changes fast: there the better of its two sides is asked.
     own = cv2.erode(cv2.GaussianBlur(cv2.absdiff(ps, wide * qs), (0, 0), 1.0), np.ones((7, 7), np.uint8))
     tint = cv2.max(cv2.absdiff(pr / ps, qr / qs), cv2.absdiff(pb / ps, qb / qs))
-    same = (tint < 0.03) & (ratio > 0.3) & (own < 0.35 * (qs - ps) + 6)
-    return u8(dark * same)
+    same = (tint < 0.03) & (ratio[where] > 0.3) & (own < 0.35 * (qs - ps) + 6)
+    nothing[where] = dark[where] * same
+    return nothing
 
 
 def _wide(plane: Float) -> Float:

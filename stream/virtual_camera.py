@@ -9,7 +9,7 @@ from stream.errors import OutputError, UsageError
 from stream.recording import fitted
 
 if TYPE_CHECKING:
-    from stream.live import Live
+    from stream.live_run import Live
 
 _RATE = 30
 

@@ -6,8 +6,9 @@ full size, so every pixel of the answer has been resampled once.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import cv2
 import numpy as np
@@ -16,12 +17,12 @@ from numpy.typing import NDArray
 from configs.schema import Plate as PlateConfig
 from stream import geometry, trail
 from stream import sources as choosing
-from stream.arrays import Float, f32, u8
+from stream.arrays import Bytes, Float, f32, u8
 from stream.assembly import assemble
 from stream.background import Background
 from stream.boxes import Box
-from stream.plate import Plate, vote_size
-from stream.sources import Area, Source
+from stream.plate import Memory, Plate, View, vote_size
+from stream.sources import Area, Pool, Source
 from stream.types import Frame, Hole, Image, Motion
 
 _AGREE = 14.0
@@ -74,20 +75,39 @@ def recall(
     plate: Plate,
     motion: Motion,
     forbidden: frozenset[int],
-    box: Box,
+    asked: Sequence[tuple[Box, Bytes]],
     config: PlateConfig,
     scene: Background | None = None,
-) -> Recall | None:
-    """Ask the memory what was behind the hole's pixels in `box`; None when it knows nothing.
+) -> Iterator[Recall | None]:
+    """Ask the memory what was behind pixels of the hole; for each box, None when it knows nothing.
 
-    `scene`: what the background looks like at other times; sources that contradict it show a passer-by.
+    `asked`: boxes of the frame, each with its pixels that are missing (uint8 0 or 1). `scene`: what the
+    background looks like at other times; sources that contradict it show a passer-by.
     """
     view = plate.view(motion.index)
     current = plate.memory(motion.index)
-    if view is None or current is None:
-        return None
-    x0, y0, x1, y1 = box
-    missing = (hole.alpha[y0:y1, x0:x1] > 0).astype(np.uint8)
+    if view is None or current is None or not asked:
+        return
+    among = cache(lambda: choosing.pool(plate, view, forbidden))
+    for box, missing in asked:
+        yield _recall(frame, hole, plate, view, current, forbidden, among, box, missing, config, scene)
+
+
+def _recall(
+    frame: Frame,
+    hole: Hole,
+    plate: Plate,
+    view: View,
+    current: Memory,
+    forbidden: frozenset[int],
+    among: Callable[[], Pool],
+    box: Box,
+    missing: Bytes,
+    config: PlateConfig,
+    scene: Background | None,
+) -> Recall | None:
+    """`recall` for one box."""
+    x0, y0, _, y1 = box
     area = area_of(box, frame)
     unit = area.size[1] / max(1, y1 - y0) * frame.height / 360
     ring = _ring(hole, box, area, unit)
@@ -107,10 +127,12 @@ def recall(
     # Where nothing can be followed, a homography is better than nothing.
     if trust >= _DEEP or not any(candidates):
         count = round(config.sources * (1 + _MORE * (1 - plate.trust)))
-        chosen = choosing.choose(plate, view, float(frame.time), frame, missing, (x0, y0), forbidden, count)
+        chosen = choosing.choose(plate, among(), float(frame.time), frame, missing, (x0, y0), count)
         moved = any(m.view.pose != view.pose for m in chosen)
         for near in (False, True) if two_layers and moved else (False,):
-            candidates.append(choosing.glimpses(plate, chosen, view, frame, current, area, forbidden, near))
+            candidates.append(
+                choosing.glimpses(plate, among(), chosen, view, frame, current, area, forbidden, near)
+            )
     ballots = [
         _ballot(kept, plate.trust, float(frame.time), grey, ring, unit, usual) for kept in candidates if kept
     ]

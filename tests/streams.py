@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream.errors import OutputError, UsageError
-from stream.live import Live, Shown, Status
+from stream.live_run import Live, Shown, Status
 from stream.types import Action, Filled, Frame, Instance, Track, Verdict
 
 WIDTH, HEIGHT = 320, 180

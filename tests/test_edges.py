@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from stream.edges import follow
+from stream.edges import DEPENDS, follow
 
 
 def test_an_outline_moves_to_the_edge_of_the_colour() -> None:
@@ -31,3 +31,19 @@ def test_a_plain_picture_leaves_the_outline_where_it_was() -> None:
     expected[16:48, 16:48] = True
     share = (inside & expected).sum() / (inside | expected).sum()
     assert share > 0.85
+
+
+def test_a_part_with_its_surroundings_has_the_odds_of_the_whole() -> None:
+    random = np.random.default_rng(3)
+    odds = random.normal(0, 3, (48, 64)).astype(np.float32)
+    picture = random.integers(0, 256, (192, 256, 3), np.uint8)
+    whole = follow(odds, picture)
+    top, left, bottom, right = 16, 20, 30, 40
+    reach = DEPENDS
+    cells = (slice(top - reach, bottom + reach), slice(left - reach, right + reach))
+    pixels = (
+        slice(4 * (top - reach), 4 * (bottom + reach)),
+        slice(4 * (left - reach), 4 * (right + reach)),
+    )
+    part = follow(odds[cells], picture[pixels])[4 * reach : -4 * reach, 4 * reach : -4 * reach]
+    assert np.allclose(part, whole[4 * top : 4 * bottom, 4 * left : 4 * right], atol=1e-4)

@@ -55,7 +55,7 @@ def test_threads_are_started_in_one_place() -> None:
         for file in (ROOT / package).rglob("*.py")
         if "training" not in file.parts and starts_threads(file)
     }
-    assert starters <= {"stream/pipeline.py", "stream/live.py"}
+    assert starters <= {"stream/pipeline.py", "stream/live_run.py"}
 
 
 @pytest.mark.parametrize("statement", ["import stream", "import stream.commands"])

@@ -18,7 +18,7 @@ from stream.types import INVENTED, SEEN, Filled, Frame, Instance, Track, Verdict
 KEYS = [
     *("version", "input", "output", "preset", "engines", "frames", "duration_seconds", "frames_per_second"),
     *("seconds", "peak_memory_bytes", "look_ahead_seconds", "shots", "hole", "tracks", "streams_copied"),
-    *("warnings", "partial", "references"),
+    *("warnings", "partial", "references", "frames_copied"),
 ]
 
 

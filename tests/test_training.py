@@ -91,6 +91,23 @@ def test_set_aside_pictures_are_not_trained_on(data):
     assert held == {p.image for p in read_collection(data).held_coco + read_collection(data).held_people}
 
 
+def test_photographs_nothing_is_known_of_are_shown_to_the_teacher_alone(data, tmp_path):
+    for part in ("coco", "people"):
+        (tmp_path / part).symlink_to(data / part)
+    (tmp_path / "more").mkdir()
+    white = np.full((80, 80, 3), 255, np.uint8)
+    cv2.imwrite(str(tmp_path / "more" / "white.jpg"), white)
+    before, after = read_collection(data), read_collection(tmp_path)
+    assert len(after.training) == len(before.training) + 1
+    assert len(after.held_coco) == len(before.held_coco)
+    (added,) = (p for p in after.training if p.kind == "plain")
+    assert added.image.name == "white.jpg" and not added.things
+    cache = fill_cache(
+        tmp_path / "cache", DrawnTeacher(), after.training, count=64, side=64, seed=0, workers=1
+    )
+    assert any(crop.min() > 250 for crop in cache.image)
+
+
 def test_folder_without_pictures_says_what_is_wanted(tmp_path):
     with pytest.raises(ValueError, match=r"docs/training\.md"):
         read_collection(tmp_path)
@@ -217,6 +234,26 @@ def test_settling_brings_the_joints_nearer_to_the_teacher_and_resumes(data, tmp_
     assert len(errors[-1]) == 17
     assert sum(errors[-1][:16]) < 0.95 * sum(errors[0][:16])
     assert load_checkpoint(tmp_path / "settle.pt")["step"] == 40
+
+
+def test_settling_late_blocks_leaves_the_first_as_they_are(data, tmp_path):
+    torch.manual_seed(0)
+    pictures = read_collection(data).training
+    cache = fill_cache(tmp_path / "cache", DrawnTeacher(), pictures, count=24, side=64, seed=0, workers=1)
+    student = build_segmentator(norm=True).eval()
+    fold_norms(student)
+    trunk, scorer = student.trunk, Scorer(student.aspp, 160)
+    journal = Journal(tmp_path / "journal.jsonl", str)
+    before = {key: value.clone() for key, value in trunk.state_dict().items()}
+    settle(
+        trunk, scorer, cache, steps=50, batch=4, rate=2e-2, seed=0, workers=2, journal=journal,
+        checkpoint=tmp_path / "settle.pt", first=5,
+    )  # fmt: skip
+    moved = {int(k.split(".")[1]) for k, v in trunk.state_dict().items() if not torch.equal(v, before[k])}
+    assert moved == set(range(5, 16))
+    errors = [line["errors"] for line in journal.read()]
+    assert len(errors[-1]) == 12
+    assert sum(errors[-1][:11]) < sum(errors[0][:11])
 
 
 def test_orthogonal_momentum_solves_what_is_badly_scaled():

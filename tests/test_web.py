@@ -24,7 +24,7 @@ from streams import HEIGHT, WIDTH, Scripted, block, picture, thing
 from walks import make_walk
 
 from stream.errors import OutputError, UsageError
-from stream.live import Live
+from stream.live_run import Live
 from stream.source import open_source
 from stream.web import serve
 from stream.web.app import make_app

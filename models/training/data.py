@@ -2,7 +2,7 @@
 
 Layout under the data folder (every part is optional, see docs/training.md):
 coco/images, coco/annotations.json[.gz]; people/images, people/masks; stuff/camvid/images, labels;
-cutouts/*.png (RGBA, named CLASS-anything.png).
+cutouts/*.png (RGBA, named CLASS-anything.png); more/*.jpg.
 """
 
 from __future__ import annotations
@@ -138,6 +138,11 @@ def read_camvid(folder: Path) -> list[Picture]:
     ]
 
 
+def read_more(folder: Path) -> list[Picture]:
+    """Photographs of which nothing is known: only the teacher says what they show."""
+    return [Picture(path, "plain") for path in sorted(folder.glob("*.jpg"))]
+
+
 @dataclass(frozen=True)
 class Collection:
     """Training pictures, those set aside to score with, and those to choose by (neither is trained on)."""
@@ -173,6 +178,7 @@ def read_collection(
     hidden = {p.image for p in (*held, *aside, *by_coco, *by_people)}
     training = [p for p in (*coco, *people) if p.image not in hidden]
     training += [p for p in street if chance(p.key) >= held_street]
+    training += read_more(data / "more")
     return Collection(tuple(training), held, aside, by_coco, by_people)
 
 

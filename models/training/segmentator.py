@@ -76,7 +76,8 @@ class Recipe:
     seed: of everything random. side: pixels of a square crop, a multiple of 32.
     crops: cached for stages 1 to 4. effort: factor on the steps of stage 2.
     walk_crops, walk_steps: of stage 3, for each block.
-    settle_steps, settle_rate: stage 4. heads_steps, heads_rate: stage 5.
+    settle_steps, settle_rate: stage 4; settle_first: blocks before this one stay as they are in it (5 leaves
+    strides 4 and 8 and makes a step three times as cheap). heads_steps, heads_rate: stage 5.
     joint_steps, joint_rate: stage 6; what lies behind the trunk learns `heads_share` times as fast.
     All rates but the blocks' are relative to the size of each tensor (see `muon.py`).
     batch: views a step. rehearsed: cached crops beside them in stage 6 that hold the trunk to the teacher's
@@ -101,6 +102,7 @@ class Recipe:
     walk_steps: int = 500
     settle_steps: int = 4000
     settle_rate: float = 3e-3
+    settle_first: int = 0
     heads_steps: int = 600
     heads_rate: float = 6e-3
     joint_steps: int = 4000
@@ -286,7 +288,7 @@ def _settle(
     settle(
         trunk, scorer, cache, steps=recipe.settle_steps, batch=recipe.batch, rate=recipe.settle_rate,
         seed=recipe.seed, workers=_threads(recipe), journal=journal, checkpoint=work / "settle.pt",
-        look=look, look_every=2 * recipe.score_every,
+        first=recipe.settle_first, look=look, look_every=2 * recipe.score_every,
     )  # fmt: skip
 
 
@@ -416,7 +418,7 @@ class _Run:
         assert isinstance(network.trunk, CompactTrunk)
         image, targets, scores = sample
         with torch.autocast("cpu", torch.bfloat16):
-            outputs, losses = joint_errors(network.trunk, image, targets, self.variances)
+            outputs, losses = joint_errors(network.trunk.blocks, image, targets, self.variances)
             logits = network.decode(*network.trunk.taps(outputs)).logits.float()
         size = (logits.shape[2], logits.shape[3])
         unknown = torch.full((len(logits), *size), IGNORE)

@@ -6,7 +6,7 @@ student's earlier blocks give; `settle` trains all of them end to end on those f
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -23,6 +23,10 @@ from .precision import widen_depthwise
 
 _APART = 100
 """Steps of `settle` in which the classes learn from the trunk without moving it."""
+
+_LATE_SHARES = (0.5,) * 12 + (1.0, 1.0, 1.0, 2.0)
+_LATE_CLASSES = 3.0
+"""Weights of joints and classes where the first blocks stay: the decoder then reads only the last joint."""
 
 
 def refine_block(
@@ -132,15 +136,34 @@ def _advance(block: nn.Module, own: np.ndarray, index: int) -> np.ndarray:
     return np.concatenate(parts)
 
 
+@torch.no_grad()
+def _ahead(blocks: Iterable[nn.Module], images: np.ndarray) -> np.ndarray:
+    """What these blocks, one after the other, give for all crops, (N, C, h, w) float16."""
+    parts = []
+    for at in range(0, len(images), 8):
+        x = image_tensor(images[at : at + 8]).contiguous(memory_format=torch.channels_last)
+        for block in blocks:
+            x = block(x)
+        parts.append(x.half().numpy())
+    return np.concatenate(parts)
+
+
 Sample = tuple[Tensor, list[Tensor], Tensor]
-"""Pictures, the teacher's features at every joint, its scores."""
+"""What the trained blocks read (pictures, or the features before them), the teacher's features at their
+joints, its scores."""
 
 
-def draw_sample(cache: TeacherCache, rows: np.ndarray) -> Sample:
-    """The cached crops of these rows."""
-    image = image_tensor(cache.image[rows]).contiguous(memory_format=torch.channels_last)
-    wanted = [cache.decode(k, cache.tap(k)[rows]) for k in range(cache.joints)]
-    return image, wanted, torch.from_numpy(cache.scores[rows].astype(np.float32))
+def draw_sample(
+    cache: TeacherCache, rows: np.ndarray, first: int = 0, own: np.ndarray | None = None
+) -> Sample:
+    """The cached crops of these rows, for blocks `first` and later; `own` is what the earlier ones give."""
+    if own is None:
+        x = image_tensor(cache.image[rows])
+    else:
+        x = torch.from_numpy(own[rows]).float()
+    wanted = [cache.decode(k, cache.tap(k)[rows]) for k in range(first, cache.joints)]
+    scores = torch.from_numpy(cache.scores[rows].astype(np.float32))
+    return x.contiguous(memory_format=torch.channels_last), wanted, scores
 
 
 def joint_variances(cache: TeacherCache) -> list[Tensor]:
@@ -150,11 +173,11 @@ def joint_variances(cache: TeacherCache) -> list[Tensor]:
 
 
 def joint_errors(
-    trunk: CompactTrunk, image: Tensor, targets: list[Tensor], variances: list[Tensor]
+    blocks: Iterable[nn.Module], x: Tensor, targets: list[Tensor], variances: list[Tensor]
 ) -> tuple[list[Tensor], list[Tensor]]:
-    """The trunk's features at each joint, and their errors against the teacher, shares of the variance."""
-    x, outputs, losses = image, [], []
-    for block, variance, target in zip(trunk.blocks, variances, targets, strict=True):
+    """Features behind each block, and their errors against the teacher, shares of the variance."""
+    outputs, losses = [], []
+    for block, variance, target in zip(blocks, variances, targets, strict=True):
         x = block(x)
         outputs.append(x)
         losses.append(((x.float() - target).square() / variance).mean())
@@ -173,6 +196,7 @@ def settle(
     workers: int,
     journal: Journal,
     checkpoint: Path,
+    first: int = 0,
     look: Callable[[], dict[str, float]] | None = None,
     look_every: int = 400,
 ) -> None:
@@ -180,44 +204,46 @@ def settle(
 
     The norms are folded by now; `rate` is relative to each tensor's size. Runs in bfloat16 where a joint
     allows it. Leaves the averaged weights in the modules. `look` scores the averaged weights on the way.
-    Resumes at `checkpoint`.
+    Resumes at `checkpoint`. Blocks before `first` stay as they are: what they give is computed once.
     """
     both = nn.ModuleDict({"trunk": trunk, "scorer": scorer}).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     widen_depthwise(both)
-    optimizer = Muon(muon_groups(both), lr=rate)
+    optimizer = Muon(muon_groups(nn.ModuleList([*list(trunk.blocks)[first:], scorer])), lr=rate)
     average = Average(both, 0.995)
-    variances = joint_variances(cache)
-    first = 0
+    variances = joint_variances(cache)[first:]
+    shares = torch.tensor([*_LATE_SHARES[first:], _LATE_CLASSES]) if first else torch.ones(cache.joints + 1)
+    begin = 0
     state = load_checkpoint(checkpoint)
     if state is not None:
         both.load_state_dict(state["both"])
         average.restore(state["average"])
-        first = int(state["step"])
-        if first < steps:
+        begin = int(state["step"])
+        if begin < steps:
             optimizer.load_state_dict(state["optimizer"])
+    ahead = _ahead(list(trunk.blocks)[:first], cache.image) if first else None
     running: list[float] = []
 
     def read(step: int) -> list[Sample]:
         random = np.random.default_rng((seed, 77, step))
         rows = random.choice(cache.count, batch, replace=False)
-        return [draw_sample(cache, np.sort(part)) for part in np.array_split(rows, workers)]
+        return [draw_sample(cache, np.sort(part), first, ahead) for part in np.array_split(rows, workers)]
 
     def run(module: nn.Module, sample: Sample) -> list[float]:
         own, judge = module.get_submodule("trunk"), module.get_submodule("scorer")
         assert isinstance(own, CompactTrunk)
         x, targets, wanted = sample
         with torch.autocast("cpu", torch.bfloat16):
-            outputs, losses = joint_errors(own, x, targets, variances)
+            outputs, losses = joint_errors(list(own.blocks)[first:], x, targets, variances)
             # Random classes would tear at features that are already good.
             scores = judge(outputs[-1].detach() if apart else outputs[-1])
         losses.append(score_loss(scores.float(), wanted))
-        torch.stack(losses).sum().backward()
+        (shares * torch.stack(losses)).sum().backward()
         return [float(v.detach()) for v in losses]
 
     team = Workers[Sample, list[float]](both, workers, run)
     with ThreadPoolExecutor(1) as pool:
-        coming = pool.submit(read, first)
-        for step in range(first, steps):
+        coming = pool.submit(read, begin)
+        for step in range(begin, steps):
             set_rate(optimizer, cosine(step, steps, rate, warm=20))
             samples = coming.result()
             coming = pool.submit(read, step + 1)

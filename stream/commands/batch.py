@@ -41,6 +41,9 @@ def batch(
     engine: Annotated[str | None, typer.Option(help="auto, eager, openvino, inductor, tensorrt.")] = None,
     lossless: Annotated[bool, typer.Option("--lossless", help="Encode without loss.")] = False,
     deinterlace: Annotated[bool, typer.Option("--deinterlace", help="Deinterlace first.")] = False,
+    smart_copy: Annotated[
+        bool, typer.Option(help="Copy the packets of stretches of H.264 in which nothing goes.")
+    ] = True,
     config: Annotated[str | None, typer.Option(help="A YAML file laid over the preset.")] = None,
     change: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one key.")
@@ -70,6 +73,7 @@ def batch(
         engine=engine,
         lossless=lossless,
         deinterlace=deinterlace,
+        smart_copy=smart_copy,
         config=None if config is None else storage.absolute(config),
         change=tuple(change or ()),
     )

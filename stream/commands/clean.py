@@ -38,6 +38,9 @@ def clean(
     end: Annotated[str | None, typer.Option(help="Stop here: seconds, or h:mm:ss.")] = None,
     lossless: Annotated[bool, typer.Option("--lossless", help="Encode without loss.")] = False,
     deinterlace: Annotated[bool, typer.Option("--deinterlace", help="Deinterlace first.")] = False,
+    smart_copy: Annotated[
+        bool, typer.Option(help="Copy the packets of stretches of H.264 in which nothing goes.")
+    ] = True,
     report: Annotated[Path | None, typer.Option(help="Write what was done as JSON.")] = None,
     log: Annotated[Path | None, typer.Option(help="Write one JSON line per frame and thing.")] = None,
     provenance: Annotated[
@@ -74,6 +77,7 @@ def clean(
         end=end,
         lossless=lossless,
         deinterlace=deinterlace,
+        smart_copy=smart_copy,
         config=_text(config),
         change=tuple(change or ()),
     )

@@ -12,7 +12,7 @@ from stream.commands.signals import stop_signals
 from stream.errors import UsageError
 
 if TYPE_CHECKING:
-    from stream.live import Live
+    from stream.live_run import Live
 
 _SAID_SECONDS = 10.0
 
@@ -53,7 +53,7 @@ def live(
 ) -> None:
     """Show a camera's scene without what does not belong in it, while it runs."""
     from stream import camera
-    from stream.live import live as run
+    from stream.live_run import live as run
     from stream.options import Options, to_config
 
     wished = Options(

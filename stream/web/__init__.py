@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from stream.errors import UsageError
 
 if TYPE_CHECKING:
-    from stream.live import Live
+    from stream.live_run import Live
 
 __all__ = ["serve"]
 

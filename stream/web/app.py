@@ -28,7 +28,7 @@ from stream.web.live_routes import live_routes
 from stream.web.wishes import Recordings
 
 if TYPE_CHECKING:
-    from stream.live import Live
+    from stream.live_run import Live
 
 _PAGE = Path(__file__).with_name("page")
 _KINDS = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}

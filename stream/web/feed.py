@@ -12,7 +12,7 @@ from stream.web.picture import Picture, make_picture
 from stream.web.things import Things
 
 if TYPE_CHECKING:
-    from stream.live import Live, Shown
+    from stream.live_run import Live, Shown
     from stream.web.clips import Clips
     from stream.web.wishes import Recordings
 

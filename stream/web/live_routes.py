@@ -21,7 +21,7 @@ from stream.web.viewer import serve_viewer
 from stream.web.wishes import Recordings, wishes
 
 if TYPE_CHECKING:
-    from stream.live import Live
+    from stream.live_run import Live
 
 LONGEST_WISH = 16 << 10
 

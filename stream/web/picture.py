@@ -23,7 +23,7 @@ from stream.arrays import u8
 from stream.types import Image, Mask, Track
 
 if TYPE_CHECKING:
-    from stream.live import Shown
+    from stream.live_run import Shown
 
 LONGEST_SIDE = 1280
 """Larger pictures are made smaller for the page; the recording has them whole."""

@@ -23,7 +23,7 @@ from stream.errors import OutputError, UsageError
 from stream.web.gate import Gate, make_gate
 
 if TYPE_CHECKING:
-    from stream.live import Live
+    from stream.live_run import Live
 
 MOST_CONNECTIONS = 64
 IDLE_SECONDS = 10.0

@@ -10,7 +10,7 @@ from stream.types import Action, Track, Verdict
 from stream.web.picture import thumbnail
 
 if TYPE_CHECKING:
-    from stream.live import Shown
+    from stream.live_run import Shown
 
 _STAYS_SECONDS = 4.0
 """How long a thing stays in the list after it has left the picture."""

@@ -16,7 +16,7 @@ from stream.types import Action
 from stream.web.things import Things
 
 if TYPE_CHECKING:
-    from stream.live import Live
+    from stream.live_run import Live
 
 SPARE_BYTES = 1 << 30
 """Recordings and uploads leave this much of the disk free."""

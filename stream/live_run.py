@@ -13,18 +13,18 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
-from types import ModuleType, TracebackType
+from types import TracebackType
 from typing import Self
 
 import cv2
 
 from configs.schema import Config, load_config
 from engines.threads import available_threads
-from stream import camera, judge, ladder, perceive
+from stream import camera, judge, ladder, perceive, wishes
 from stream.analysis import Analysis, Seen, initial
 from stream.camera import Away, Captured
 from stream.clock import Clock
@@ -32,9 +32,9 @@ from stream.errors import CleanplateError, UsageError
 from stream.filling import Filling
 from stream.inpaint import open_inpaint
 from stream.recording import Recording
-from stream.rules import check_class
 from stream.shown import Shown, Status
 from stream.types import Action, Filled, Frame
+from stream.wishes import Wishes
 
 __all__ = ["Live", "Shown", "Status", "live"]
 
@@ -49,19 +49,10 @@ _AWAY_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
-class _Wishes:
-    """What the user asks for now; each thread compares it with what it has heeded."""
-
-    config: Config
-    words: Mapping[int, Action] = field(default_factory=dict)
-    resets: int = 0
-
-
-@dataclass(frozen=True)
 class _Analysed:
     seen: Seen
     at: float
-    wishes: _Wishes
+    wishes: Wishes
     config: Config
 
 
@@ -81,7 +72,7 @@ class Live:
         stop: threading.Event,
     ) -> None:
         self.source = str(source)
-        self._wishes = _Wishes(config)
+        self._wishes = Wishes(config)
         self._stop = stop
         self._lock = threading.Condition()
         self._waiting: deque[Captured] = deque()
@@ -151,9 +142,9 @@ class Live:
     @property
     def status(self) -> Status:
         """How the run is doing."""
-        wishes = self._wishes
+        config = self._wishes.config
         rate, latency = self._meter.now()
-        ahead = wishes.config.look_ahead
+        ahead = config.look_ahead
         recording = self._recording
         return Status(
             frames_per_second=rate,
@@ -162,10 +153,10 @@ class Live:
             step=self._ladder.step.name,
             recording=None if recording is None else str(recording.path),
             source=self.source,
-            preset=wishes.config.preset,
-            look_ahead=wishes.config.look_ahead_cap if ahead == "shot" else ahead,
-            remove=wishes.config.judge.remove,
-            keep=wishes.config.judge.keep,
+            preset=config.preset,
+            look_ahead=config.look_ahead_cap if ahead == "shot" else ahead,
+            remove=config.judge.remove,
+            keep=config.judge.keep,
             away=self._away is not None,
             ended=self._ended,
             error=None if self._error is None else str(self._error),
@@ -197,48 +188,25 @@ class Live:
 
         Raises `UsageError` for a thing that has not been seen.
         """
-        if action not in ("keep", "remove", None):
-            raise UsageError(f"{action!r} is neither keep nor remove")
-        with self._lock:
-            if track not in self._known:
-                raise UsageError(f"no thing has the number {track}")
-            words = {key: value for key, value in self._wishes.words.items() if key != track}
-            if action is not None:
-                words[track] = action
-            self._wishes = replace(self._wishes, words=words)
+        if track not in self._known:
+            raise UsageError(f"no thing has the number {track}")
+        self._wish(lambda wished: wishes.decide(wished, track, action))
 
     def classes(self, remove: Sequence[str], keep: Sequence[str]) -> None:
         """Say which classes go and which stay, in place of what was said before; UsageError for others."""
-        chosen = {
-            name: tuple(dict.fromkeys(check_class(each, name) for each in labels))
-            for name, labels in (("remove", remove), ("keep", keep))
-        }
-        self._change(lambda config: _with_judge(config, chosen))
+        self._wish(lambda wished: wishes.classes(wished, remove, keep))
 
     def preset(self, name: str) -> None:
         """Decide by the rules of another preset from the next frame on; what costs time stays as it is."""
-        other = load_config(name)
-
-        def changed(config: Config) -> Config:
-            kept = {"remove": config.judge.remove, "keep": config.judge.keep}
-            rules = other.judge.model_copy(update=kept)
-            hole = other.hole.model_copy(update={"mirror": config.hole.mirror})
-            return config.model_copy(
-                update={"preset": other.preset, "judge": rules, "hole": hole},
-            )
-
-        self._change(changed)
+        self._wish(lambda wished: wishes.preset(wished, name))
 
     def look_ahead(self, seconds: float) -> None:
         """Show each picture so many seconds later, judged on what came after it; 0 to 10."""
-        if not 0 <= seconds <= 10:
-            raise UsageError(f"a live picture can be 0 to 10 seconds late, not {seconds:g}")
-        self._change(lambda config: config.model_copy(update={"look_ahead": float(seconds)}))
+        self._wish(lambda wished: wishes.look_ahead(wished, seconds))
 
     def reset(self) -> None:
         """Forget what has been seen behind things, from the next frame on."""
-        with self._lock:
-            self._wishes = replace(self._wishes, resets=self._wishes.resets + 1)
+        self._wish(wishes.reset)
 
     def record(self, path: Path | None, *, overwrite: bool = False) -> None:
         """Record what is shown from now on into `path`, or stop (None); the file is whole when this returns.
@@ -286,9 +254,9 @@ class Live:
             self._ended = True
             self._lock.notify_all()
 
-    def _change(self, change: Callable[[Config], Config]) -> None:
+    def _wish(self, change: Callable[[Wishes], Wishes]) -> None:
         with self._lock:
-            self._wishes = replace(self._wishes, config=change(self._wishes.config))
+            self._wishes = change(self._wishes)
 
     def _start(self, name: str, work: Callable[[], None]) -> threading.Thread:
         """Start a thread whose error ends the run."""
@@ -363,9 +331,9 @@ class Live:
             if analysis is None or (frame.width, frame.height) != size:
                 size = frame.width, frame.height
                 analysis = None
-            wishes = self._wishes
+            wished = self._wishes
             rate = self._meter.now()[0] or 30.0
-            config = ladder.applied(wishes.config, self._ladder.step, rate)
+            config = ladder.applied(wished.config, self._ladder.step, rate)
             if analysis is None:
                 state = initial(next_id)  # what was said of earlier things must not mean others
                 analysis = Analysis(config, self._networks, self._relation, self._clock, state=state)
@@ -374,13 +342,13 @@ class Live:
                     self._relation = judge.open_relation(config.judge)
                 analysis.configure(config, self._relation)
             heeded = config
-            seen = analysis.push(frame, asked=wishes.words)
+            seen = analysis.push(frame, asked=wished.words)
             self._known.update(each.id for each in seen.tracks)
             assert seen.after is not None
             next_id = seen.after.tracks.next_id
             index, last = index + 1, frame.time
             self._meter.worked("analysis", time.monotonic() - began)
-            self._analysed.put(_Analysed(seen, captured.at, wishes, config))
+            self._analysed.put(_Analysed(seen, captured.at, wished, config))
 
     def _fill(self) -> None:
         filling: Filling | None = None
@@ -496,31 +464,8 @@ def live(
     return opened
 
 
-def _with_judge(config: Config, changed: Mapping[str, object]) -> Config:
-    return config.model_copy(update={"judge": config.judge.model_copy(update=dict(changed))})
-
-
 def _frame(captured: Captured, index: int, last: Fraction) -> Frame:
     """The picture as a frame; its time grows in any case."""
     rgb = captured.rgb
     pts = round(max(captured.time, last + _TIME_BASE) / _TIME_BASE)
     return Frame(index, pts, _TIME_BASE, (rgb,), "rgb24", rgb.shape[1], rgb.shape[0])
-
-
-class _Module(ModuleType):
-    """This file as a package's attribute hides the function of its name: so it can be called as well."""
-
-    def __call__(
-        self,
-        source: str | int,
-        config: Config | None = None,
-        *,
-        record: Path | None = None,
-        overwrite: bool = False,
-        size: tuple[int, int] | None = None,
-        loop: bool = False,
-    ) -> Live:
-        return live(source, config, record=record, overwrite=overwrite, size=size, loop=loop)
-
-
-sys.modules[__name__].__class__ = _Module
