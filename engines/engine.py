@@ -16,6 +16,7 @@ import numpy as np
 
 from engines import cache, hardware
 from engines.base import (
+    AUTO8,
     PRECISIONS,
     TOLERANCE,
     USE_EAGER,
@@ -124,8 +125,9 @@ def open_engine(
 
     `module` is taken over (evaluation mode, perhaps another device), or is a function that makes it.
     `example_inputs` fix shapes and dtypes, and should look like real inputs: the difference from eager is
-    measured with them. `precision` is auto, f32, f16 or bf16; auto goes below f32 only where that is native
-    and stays within `TOLERANCE`. `threads` 0 means what `give_threads` gave, else all.
+    measured with them. `precision` is auto, f32, f16, bf16 or int8 (OpenVINO only); auto goes below f32 only
+    where that is native and stays within `TOLERANCE`; auto8 is auto that may take int8 too. `threads` 0 means
+    what `give_threads` gave, else all.
 
     **The fast path**: give `graph`, a digest of everything the network is made from (`graph_digest`), pass a
     function for `module` and NumPy arrays. Then a network in the cache is opened without making the module
@@ -138,7 +140,7 @@ def open_engine(
     if name not in ("auto", *ENGINE_NAMES):
         near = difflib.get_close_matches(name, ENGINE_NAMES, 1)
         raise ValueError(f"unknown engine {name!r}" + (f", did you mean {near[0]!r}?" if near else ""))
-    if precision not in ("auto", *PRECISIONS):
+    if precision not in ("auto", AUTO8, *PRECISIONS):
         raise ValueError(f"unknown precision {precision!r}; there are auto, {', '.join(PRECISIONS)}")
     request = _Request(module, example_inputs, precision, cache, graph, label, threads)
     candidates = auto_engines() if name == "auto" else (name,)
@@ -211,11 +213,16 @@ class _Request:
 
 
 def _open(name: str, request: _Request) -> Engine:
+    wish = request.precision
+    if name != "openvino":
+        if wish == "int8":
+            raise EngineUnavailable(f"{name} has no int8", hint="use the engine openvino, or precision auto")
+        wish = "auto" if wish == AUTO8 else wish
     if name == "eager":
-        return _open_eager(request)
+        return _open_eager(request, wish)
     backend = backend_for(name)
     backend.require()
-    precisions = backend.precisions(request.precision)
+    precisions = backend.precisions(wish)
     key: dict[str, str] = {}
     program = None
     reason = "the cache is off"
@@ -314,11 +321,11 @@ def _run_to_end(run: Run, inputs: Sequence[Any], place: str) -> None:
         torch.cuda.synchronize()
 
 
-def _open_eager(request: _Request) -> Engine:
+def _open_eager(request: _Request, wish: str) -> Engine:
     """Eager keeps no files; below f32 its difference is measured at each opening."""
     from engines import eager
 
-    precision = eager.precisions(request.precision)[0]
+    precision = eager.precisions(wish)[0]
     reference, _ = request.reference
     place = eager.torch_device()
     run = eager.wrap(request.module.to(place), precision, request.count)

@@ -105,7 +105,8 @@ def similarity(
 
 def crowded(boxes: Floats, present: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Which of the things with these (N, 4) boxes has one of the `present` (N,) others over or behind it."""
-    inside = np.maximum(_inside(boxes, boxes), _inside(boxes, boxes).T)
+    inside = _inside(boxes, boxes)
+    inside = np.maximum(inside, inside.T)
     np.fill_diagonal(inside, 0)
     return np.asarray((inside[:, present] > _CROWDED).any(1), bool)
 
@@ -114,8 +115,9 @@ def _inside(boxes: Floats, around: Floats) -> Floats:
     """Share of each of M boxes that lies in each of N others, (N, M)."""
     low = np.maximum(around[:, None, :2], boxes[None, :, :2])
     high = np.minimum(around[:, None, 2:], boxes[None, :, 2:])
-    area = np.clip(boxes[:, 2:] - boxes[:, :2], 1, None).prod(1)
-    return cast(Floats, np.clip(high - low, 0, None).prod(2) / area[None])
+    wide, tall = np.maximum(boxes[:, 2:] - boxes[:, :2], 1).T
+    across, down = np.moveaxis(np.maximum(high - low, 0), 2, 0)
+    return cast(Floats, across * down / (wide * tall)[None])
 
 
 def assign(

@@ -20,7 +20,7 @@ SMOOTH = 20.0
 """Variance of colour (of 255 grey levels) below which a window's odds are smoothed, not made to follow it."""
 
 DEPENDS = 2 * REACH + 2
-"""Coarse cells around a place that its odds depend on: two windows, and the next cells that a resize reads."""
+"""Coarse cells around a place that its odds depend on: two windows, and what a resize reads."""
 
 _SURE = 4.0
 

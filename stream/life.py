@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import cast
 
 import cv2
@@ -66,8 +67,12 @@ class Scene:
     @property
     def to_working(self) -> NDArray[np.float64]:
         """3 x 3 from frame pixels to pixels of the working resolution."""
-        fx, fy = self.working[1] / self.width, self.working[0] / self.height
-        return np.array([[fx, 0.0, (fx - 1) / 2], [0.0, fy, (fy - 1) / 2], [0.0, 0.0, 1.0]])
+        return _to_working(self.working, self.width, self.height)[0]
+
+    @property
+    def from_working(self) -> NDArray[np.float64]:
+        """The map back."""
+        return _to_working(self.working, self.width, self.height)[1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +127,15 @@ class Life:
         return max(self.votes, key=lambda name: self.votes[name])
 
 
+@lru_cache(maxsize=8)
+def _to_working(
+    working: tuple[int, int], width: int, height: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    fx, fy = working[1] / width, working[0] / height
+    there = np.array([[fx, 0.0, (fx - 1) / 2], [0.0, fy, (fy - 1) / 2], [0.0, 0.0, 1.0]])
+    return there, np.linalg.inv(there)
+
+
 def begin(id: int, seen: Instance, colour: NDArray[np.float32], scene: Scene, *, confirmed: bool) -> Life:
     """A thing seen for the first time."""
     return Life(
@@ -160,18 +174,18 @@ def predict(life: Life, homography: NDArray[np.float64], scene: Scene) -> Life:
         x0, y0, x1, y1 = life.box
         affine = regions.local_affine(homography, (x0 + x1) / 2, (y0 + y1) / 2)
         affine[:, 2] += shift
-    moved = shifted(life, affine, scene)
-    return moved if still else replace(moved, path=paths.carry(life.path, homography))
+    return shifted(life, affine, scene, life.path if still else paths.carry(life.path, homography))
 
 
-def shifted(life: Life, affine: Affine, scene: Scene) -> Life:
-    """The thing with box and mask moved by an affine map of frame pixels."""
+def shifted(life: Life, affine: Affine, scene: Scene, path: paths.Path | None = None) -> Life:
+    """The thing with box and mask moved by an affine map of frame pixels, and its `path` as it is then."""
     full = np.vstack([affine, [0.0, 0.0, 1.0]])
-    small = scene.to_working @ full @ np.linalg.inv(scene.to_working)
+    small = scene.to_working @ full @ scene.from_working
     soft = regions.move_soft(small[:2], life.soft)
-    grown = math.sqrt(abs(np.linalg.det(affine[:, :2])))
+    grown = math.sqrt(abs(float(affine[0, 0] * affine[1, 1] - affine[0, 1] * affine[1, 0])))
     return replace(
         life,
+        path=life.path if path is None else path,
         box=regions.move_box(affine, life.box),
         even=regions.move_box(affine, life.even),
         whole=regions.move_box(affine, life.whole),
@@ -309,7 +323,7 @@ def own_motion(
     if not 0.8 < scale < 1.25:
         return None
     full = np.vstack([fitted, [0.0, 0.0, 1.0]])
-    return cast(Affine, (np.linalg.inv(scene.to_working) @ full @ scene.to_working)[:2])
+    return cast(Affine, (scene.from_working @ full @ scene.to_working)[:2])
 
 
 def _tracked(
@@ -386,7 +400,10 @@ def _cut_off(box: Box, scene: Scene) -> bool:
 
 def account(life: Life, scene: Scene) -> Life:
     """Bring speed, distance covered and subject score up to date with the thing's place in this frame."""
-    distance, seconds = paths.displacements(life.path, scene.time, life.even, scene.width, scene.height)
+    both = np.vstack([life.path, paths.in_picture(life.path)])  # in one go: the arrays are small
+    all_distances, all_seconds = paths.displacements(both, scene.time, life.even, scene.width, scene.height)
+    count = len(life.path)
+    distance, seconds = all_distances[:count], all_seconds[:count]
     x0, y0, x1, y1 = life.even
     size = max(x1 - x0, y1 - y0, 1.0)
     # Not the largest distance: one bad box in the past would count for as long as it is remembered.
@@ -398,10 +415,8 @@ def account(life: Life, scene: Scene) -> Life:
         far = max(far, math.hypot(*life.way) / size)
         against = max(against, math.hypot(*life.way) / _WAY_SECONDS)
     reach = life.reach + (1 - math.exp(-scene.step / 0.3)) * (far - life.reach)
-    apart, _ = paths.displacements(
-        paths.in_picture(life.path), scene.time, life.even, scene.width, scene.height
-    )
-    inside = max(paths.picture_speed(life.path, scene.time, life.even), paths.speed(apart, seconds))
+    apart = paths.speed(all_distances[count:], seconds)
+    inside = max(paths.picture_speed(life.path, scene.time, life.even), apart)
     # The camera follows what moves over the background but hardly in the picture.
     followed = 1 - inside / against if against > 0.05 * scene.width else 0.0
     now = paths.subject_now(

@@ -54,6 +54,13 @@ class NetworkSpec:
         load_weights(network, self.weights)
         return network.eval()
 
+    def _precision(self, config: Config) -> str:
+        """The configured precision; only the segmentator bears int8, its classes hardly change by it."""
+        wish = config.engine.precision
+        if self.name == "segmentator":
+            return "auto8" if wish == "auto" else wish
+        return "auto" if wish == "int8" else wish
+
     def open(self, config: Config) -> Engine:
         """Open the network on the configured engine; torch is not imported when the cache has it.
 
@@ -74,7 +81,7 @@ class NetworkSpec:
             self.build,
             examples,
             name=config.engine.name,
-            precision=config.engine.precision,
+            precision=self._precision(config),
             cache=config.engine.cache,
             graph=graph,
             label=self.label,

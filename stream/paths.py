@@ -71,8 +71,7 @@ def displacements(
     inside_now = _inside(now[None], width, height)
     valid = inside_then & inside_now
     change = now - carried
-    dx = _agreed(change[:, 0], change[:, 2], valid[:, 0], valid[:, 2])
-    dy = _agreed(change[:, 1], change[:, 3], valid[:, 1], valid[:, 3])
+    dx, dy = _agreed(change[:, :2], change[:, 2:], valid[:, :2], valid[:, 2:]).T
     size_then = carried[:, 2:] - carried[:, :2]
     size_now = now[2:] - now[:2]
     ratio = np.log(np.maximum(size_now, 1) / np.maximum(size_then, 1))
@@ -108,7 +107,7 @@ def speed(distance: NDArray[np.float64], seconds: NDArray[np.float64]) -> float:
     long = seconds >= _BASELINE_SECONDS
     if not long.any():
         return 0.0
-    return float(np.median(distance[long] / seconds[long]))
+    return _median(distance[long] / seconds[long])
 
 
 def wander(path: Path, box: Box, width: int) -> float:
@@ -127,7 +126,13 @@ def picture_speed(path: Path, time: float, box: Box) -> float:
         return 0.0
     centres = (boxes[long, :2] + boxes[long, 2:]) / 2
     now = np.array([(box[0] + box[2]) / 2, (box[1] + box[3]) / 2])
-    return float(np.median(np.hypot(*(centres - now).T) / seconds[long]))
+    return _median(np.hypot(*(centres - now).T) / seconds[long])
+
+
+def _median(values: NDArray[np.float64]) -> float:
+    """NumPy's own takes twenty times as long for so few."""
+    ordered = np.sort(values)
+    return float((ordered[(len(ordered) - 1) // 2] + ordered[len(ordered) // 2]) / 2)
 
 
 def subject_now(
@@ -139,10 +144,13 @@ def subject_now(
     middle), and steady in the picture: it stays in its place, or the camera follows it.
     `wandered`: widths between its places; `stirred`: speed of its texture, widths per second.
     """
-    size = float(np.clip(np.log(max(area, 1e-6) / 0.002) / np.log(0.03 / 0.002), 0, 1))
+    size = _share(float(np.log(max(area, 1e-6) / 0.002) / np.log(0.03 / 0.002)))
     dx = abs((box[0] + box[2]) / 2 - width / 2) / (width / 2)
     dy = abs((box[1] + box[3]) / 2 - height / 2) / (height / 2)
-    central = float(np.clip(1 - (np.hypot(dx, 0.5 * dy) - 0.33) / 0.5, 0, 1))
-    steady = float(np.clip(1 - (wandered - 0.12) / 0.3, 0, 1))
-    steady *= float(np.clip(1 - (stirred - 0.12) / 0.2, 0, 1))
+    central = _share(1 - (float(np.hypot(dx, 0.5 * dy)) - 0.33) / 0.5)
+    steady = _share(1 - (wandered - 0.12) / 0.3) * _share(1 - (stirred - 0.12) / 0.2)
     return size * central * max(steady, followed)
+
+
+def _share(value: float) -> float:
+    return min(1.0, max(0.0, value))
