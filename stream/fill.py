@@ -53,11 +53,9 @@ def fill(
     memory = plate.memory(frame.index)
     scene = None if memory is None else background(plate, memory)
     if memory is not None and scene is not None:
-        known = plate.differences.get(memory.index)
-        if known is None or not known.whole:
-            # Known better now than when this frame was first asked to be a source: more has been seen since.
-            plate.differences[memory.index] = surround.differ(memory, scene)
-            forget(plate, memory.index)
+        # Known better now than when this frame was first asked to be a source: more has been seen since.
+        plate.differences[memory.index] = surround.differ(memory, scene)
+        forget(plate, memory.index)
         if config.hole.shadow:
             core, others = _things(hole, memory)
             drags = dragged(hole, core, others, plate.differences[memory.index])

@@ -26,13 +26,12 @@ class Difference:
 
     `strange`: uint8 0 or 1, pixels that cannot be the background. `dark`: uint8, 255 where it is surely in
     shadow, falling to 0 at the soft border, 0 where it is lit or not known. `dimmer`: 0 or 1, darker than the
-    background at all. `whole`: the background was, so that it need not be held against a later one.
+    background at all.
     """
 
     strange: Bytes
     dark: Bytes
     dimmer: Bytes
-    whole: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +162,7 @@ def differ(memory: Memory, found: Background) -> Difference:
     """Hold a remembered frame against a background found for it."""
     shape = memory.half.shape[:2]
     nothing = np.zeros(shape, np.uint8)
-    empty = Difference(nothing, nothing, nothing, found.whole)
+    empty = Difference(nothing, nothing, nothing)
     sure = found.sure
     picture = memory.half
     covered = memory.things
@@ -186,7 +185,7 @@ def differ(memory: Memory, found: Background) -> Difference:
     near = _window(covered)
     if np.count_nonzero(open_ground[near]) >= 200:
         dark[near] = _darkness(picture[near], found, near, open_ground[near].view(np.uint8))
-    return Difference(strange, dark, u8(dimmer & 1), found.whole)
+    return Difference(strange, dark, u8(dimmer & 1))
 
 
 def _window(things: Bytes) -> tuple[slice, slice]:
