@@ -18,9 +18,6 @@ Run = Callable[[Sequence[Any]], Sequence[Any]]
 """A network ready to run: positional inputs to outputs, NumPy arrays or tensors as the back end prefers."""
 
 PRECISIONS = ("f32", "f16", "bf16", "int8")
-AUTO8 = "auto8"
-"""The wish "auto" of a network that is known to bear int8."""
-
 _RUNS = 15
 _TIMING_SECONDS = 1.0
 USE_EAGER = "use the engine eager, which always works"

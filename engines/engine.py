@@ -16,7 +16,6 @@ import numpy as np
 
 from engines import cache, hardware
 from engines.base import (
-    AUTO8,
     PRECISIONS,
     TOLERANCE,
     USE_EAGER,
@@ -126,7 +125,7 @@ def open_engine(
     `module` is taken over (evaluation mode, perhaps another device), or is a function that makes it.
     `example_inputs` fix shapes and dtypes, and should look like real inputs: the difference from eager is
     measured with them. `precision` is auto, f32, f16, bf16 or int8 (OpenVINO only); auto goes below f32 only
-    where that is native and stays within `TOLERANCE`; auto8 is auto that may take int8 too. `threads` 0 means
+    where that is native and stays within `TOLERANCE`. `threads` 0 means
     what `give_threads` gave, else all.
 
     **The fast path**: give `graph`, a digest of everything the network is made from (`graph_digest`), pass a
@@ -140,7 +139,7 @@ def open_engine(
     if name not in ("auto", *ENGINE_NAMES):
         near = difflib.get_close_matches(name, ENGINE_NAMES, 1)
         raise ValueError(f"unknown engine {name!r}" + (f", did you mean {near[0]!r}?" if near else ""))
-    if precision not in ("auto", AUTO8, *PRECISIONS):
+    if precision not in ("auto", *PRECISIONS):
         raise ValueError(f"unknown precision {precision!r}; there are auto, {', '.join(PRECISIONS)}")
     request = _Request(module, example_inputs, precision, cache, graph, label, threads)
     candidates = auto_engines() if name == "auto" else (name,)
@@ -214,10 +213,8 @@ class _Request:
 
 def _open(name: str, request: _Request) -> Engine:
     wish = request.precision
-    if name != "openvino":
-        if wish == "int8":
-            raise EngineUnavailable(f"{name} has no int8", hint="use the engine openvino, or precision auto")
-        wish = "auto" if wish == AUTO8 else wish
+    if name != "openvino" and wish == "int8":
+        raise EngineUnavailable(f"{name} has no int8", hint="use the engine openvino, or precision auto")
     if name == "eager":
         return _open_eager(request, wish)
     backend = backend_for(name)

@@ -47,12 +47,6 @@ def native_bf16() -> bool:
     return any(flag in cpu_flags() for flag in ("avx512_bf16", "amx_bf16"))
 
 
-def int8_pays() -> bool:
-    """Whether 8-bit products are faster than anything else: with VNNI, but where AMX does bf16 as fast."""
-    flags = cpu_flags()
-    return "avx512_vnni" in flags and "amx_bf16" not in flags
-
-
 @functools.cache
 def version(distribution: str) -> str:
     """The installed version of a distribution, or "" (nothing is imported)."""

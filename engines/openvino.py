@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from engines import hardware, quantise, threads
-from engines.base import AUTO8, USE_EAGER, Array, EngineError, EngineUnavailable, Run, first_line
+from engines.base import USE_EAGER, Array, EngineError, EngineUnavailable, Run, first_line
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
@@ -36,15 +36,11 @@ def require() -> None:
 
 
 def precisions(wanted: str) -> tuple[str, ...]:
-    """bf16 only where both OpenVINO and the processor have it: OpenVINO's own default would emulate it.
-
-    "auto8" is auto for networks that bear 8 bits, where these pay.
-    """
-    if wanted not in ("auto", AUTO8):
+    """bf16 only where both OpenVINO and the processor have it: OpenVINO's own default would emulate it."""
+    if wanted != "auto":
         return (wanted,)
     native = hardware.native_bf16() and "BF16" in _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-    usual = ("bf16", "f32") if native else ("f32",)
-    return ("int8", *usual) if wanted == AUTO8 and hardware.int8_pays() else usual
+    return ("bf16", "f32") if native else ("f32",)
 
 
 def torch_device() -> str:

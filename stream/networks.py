@@ -55,11 +55,9 @@ class NetworkSpec:
         return network.eval()
 
     def _precision(self, config: Config) -> str:
-        """The configured precision; only the segmentator bears int8, its classes hardly change by it."""
+        """The configured precision; only the segmentator bears int8."""
         wish = config.engine.precision
-        if self.name == "segmentator":
-            return "auto8" if wish == "auto" else wish
-        return "auto" if wish == "int8" else wish
+        return "auto" if wish == "int8" and self.name != "segmentator" else wish
 
     def open(self, config: Config) -> Engine:
         """Open the network on the configured engine; torch is not imported when the cache has it.
