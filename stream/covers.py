@@ -10,6 +10,7 @@ import numpy as np
 from stream import surround
 from stream.arrays import Bytes, u8
 from stream.background import background, fit
+from stream.boxes import Box
 from stream.plate import Labels, Memory, Plate
 from stream.reflection import reflection
 
@@ -41,8 +42,8 @@ def _covers(plate: Plate, memory: Memory, forbidden: frozenset[int]) -> tuple[By
     if known is None:
         cover = np.zeros(memory.labels.shape, np.uint8)
         for number in forbidden if memory.masked is None else (*forbidden, _USERS):
-            near, part = _part(plate, memory, number)
-            cv2.max(cover[near], part, dst=cover[near])
+            (x0, y0, x1, y1), part = _part(plate, memory, number)
+            cover[y0:y1, x0:x1] |= part
         small = memory.small
         away = cv2.resize(cover * np.uint8(255), small.shape[1::-1], interpolation=cv2.INTER_AREA) == 0
         away &= cv2.inRange(small, (13, 13, 13), (244, 244, 244)) > 0
@@ -51,8 +52,8 @@ def _covers(plate: Plate, memory: Memory, forbidden: frozenset[int]) -> tuple[By
     return known
 
 
-def _part(plate: Plate, memory: Memory, number: int) -> tuple[tuple[slice, slice], Bytes]:
-    """What one thing covers of a memory, grown, with what it drags along: a window and 0 or 1 in it."""
+def _part(plate: Plate, memory: Memory, number: int) -> tuple[Box, Bytes]:
+    """What one thing covers of a memory, grown, with what it drags along: a box and 0 or 1 in it."""
     known = plate.parts.get((memory.index, number))
     if known is None:
         bare = memory.masked if number == _USERS else (memory.labels == number).view(np.uint8)
@@ -61,8 +62,8 @@ def _part(plate: Plate, memory: Memory, number: int) -> tuple[tuple[slice, slice
         if bare.any():
             cover = _with_dragged(plate, memory, bare)
         x, y, w, h = cv2.boundingRect(cover)
-        near = slice(y, y + h), slice(x, x + w)
-        known = plate.parts[memory.index, number] = near, cover[near].copy()
+        box = (x, y, x + w, y + h)
+        known = plate.parts[memory.index, number] = box, cover[y : y + h, x : x + w].copy()
     return known
 
 

@@ -18,6 +18,7 @@ from configs.schema import Plate as PlateConfig
 from stream import geometry, parallax
 from stream import motion as camera
 from stream.arrays import u8
+from stream.boxes import Box
 from stream.geometry import Homography
 from stream.parallax import Parallax, ParallaxState
 from stream.shrink import shrink
@@ -132,7 +133,7 @@ class Plate:
     mirrored: float = 0.4
     returns: dict[int, Parallax] = field(default_factory=dict)
     covers: dict[tuple[int, frozenset[int]], tuple[NDArray[np.uint8], ...]] = field(default_factory=dict)
-    parts: dict[tuple[int, int], tuple[tuple[slice, slice], NDArray[np.uint8]]] = field(default_factory=dict)
+    parts: dict[tuple[int, int], tuple[Box, NDArray[np.uint8]]] = field(default_factory=dict)
     differences: dict[int, Difference] = field(default_factory=dict)
     backgrounds: dict[int, Background] = field(default_factory=dict)
 
