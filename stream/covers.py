@@ -79,6 +79,7 @@ def _with_dragged(plate: Plate, memory: Memory, bare: Bytes) -> Bytes:
     """What covers a memory, grown, with what it drags along."""
     difference = surround.compare(plate, memory)
     core = fit(bare, difference.strange.shape)
+    # Rather too much than too little: what touches another thing's rim belongs to that one.
     others = u8(memory.things & (1 - core))
     drags = surround.attached(difference, core, others)
     cover = grown(bare)

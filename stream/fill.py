@@ -22,6 +22,9 @@ from stream.reflection import reflection
 from stream.types import INVENTED, SEEN, Filled, Frame, Hole, Motion
 
 _SHADED_RATE = 0.1
+_STALE = 4
+"""Frames after which a frame is held against the background anew."""
+
 _FLAT = 0.5
 """Trust from which paint can be carried along, so that its texture does not swim."""
 
@@ -53,9 +56,12 @@ def fill(
     memory = plate.memory(frame.index)
     scene = None if memory is None else background(plate, memory)
     if memory is not None and scene is not None:
-        # Known better now than when this frame was first asked to be a source: more has been seen since.
-        plate.differences[memory.index] = surround.differ(memory, scene)
-        forget(plate, memory.index)
+        known = plate.differences.get(memory.index)
+        newest = plate.memories[-1].index
+        if known is None or newest - known.until > _STALE:
+            # Known better now than when this frame was first asked to be a source: more has been seen since.
+            plate.differences[memory.index] = surround.differ(memory, scene, newest)
+            forget(plate, memory.index)
         if config.hole.shadow:
             core, others = _things(hole, memory)
             drags = dragged(hole, core, others, plate.differences[memory.index])

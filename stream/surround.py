@@ -26,12 +26,13 @@ class Difference:
 
     `strange`: uint8 0 or 1, pixels that cannot be the background. `dark`: uint8, 255 where it is surely in
     shadow, falling to 0 at the soft border, 0 where it is lit or not known. `dimmer`: 0 or 1, darker than the
-    background at all.
+    background at all. `until`: the newest frame that was known then.
     """
 
     strange: Bytes
     dark: Bytes
     dimmer: Bytes
+    until: int = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +51,7 @@ def compare(plate: Plate, memory: Memory) -> Difference:
         if found is None:
             nothing = np.zeros(memory.half.shape[:2], np.uint8)
             return Difference(nothing, nothing, nothing)
-        known = plate.differences[memory.index] = differ(memory, found)
+        known = plate.differences[memory.index] = differ(memory, found, plate.memories[-1].index)
     return known
 
 
@@ -158,11 +159,11 @@ def _without_bodies(shade: Bytes, strange: Bytes, unit: float) -> Bytes:
     return u8(keep[labels])
 
 
-def differ(memory: Memory, found: Background) -> Difference:
-    """Hold a remembered frame against a background found for it."""
+def differ(memory: Memory, found: Background, until: int) -> Difference:
+    """Hold a remembered frame against a background found for it when `until` was the newest frame."""
     shape = memory.half.shape[:2]
     nothing = np.zeros(shape, np.uint8)
-    empty = Difference(nothing, nothing, nothing)
+    empty = Difference(nothing, nothing, nothing, until)
     sure = found.sure
     picture = memory.half
     covered = memory.things
@@ -185,7 +186,7 @@ def differ(memory: Memory, found: Background) -> Difference:
     near = _window(covered)
     if np.count_nonzero(open_ground[near]) >= 200:
         dark[near] = _darkness(picture[near], found, near, open_ground[near].view(np.uint8))
-    return Difference(strange, dark, u8(dimmer & 1))
+    return Difference(strange, dark, u8(dimmer & 1), until)
 
 
 def _window(things: Bytes) -> tuple[slice, slice]:

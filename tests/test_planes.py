@@ -176,6 +176,27 @@ def test_ten_bits_stay_ten_bits() -> None:
     assert len(np.unique(out.planes[0])) >= 4, "one level of eight bits is four of ten"
 
 
+@pytest.mark.parametrize("form", ["yuv420p", "yuv422p10le", "yuv411p", "gray10le", "gbrp", "rgb24"])
+def test_patches_far_apart_are_blended_as_each_alone(form: str) -> None:
+    frame = noise(form)
+    patch = np.random.default_rng(1).integers(0, 256, (60, 90, 3), np.uint8)
+    places = (slice(3, 18), slice(5, 20)), (slice(21, 40), slice(61, 80)), (slice(17, 22), slice(33, 52))
+    alpha = np.zeros((60, 90), np.uint8)
+    alone = frame
+    for number, place in enumerate(places):
+        one = np.zeros_like(alpha)
+        one[place] = alpha[place] = 90 + 80 * number
+        alone = write_back(alone, patch, one, (1, 1, 91, 61))
+    both = write_back(frame, patch, alpha, (1, 1, 91, 61))
+    assert all(np.array_equal(a, b) for a, b in zip(alone.planes, both.planes, strict=True))
+
+
+def test_planes_of_the_input_stay_writeable() -> None:
+    frame = noise("rgb24")
+    write_back(frame, np.zeros((8, 8, 3), np.uint8), np.full((8, 8), 255, np.uint8), (0, 0, 8, 8))
+    assert frame.planes[0].flags.writeable
+
+
 def test_no_box_gives_the_frame_back() -> None:
     frame = noise("yuv420p")
     nothing = np.zeros((0, 0, 3), np.uint8)

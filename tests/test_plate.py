@@ -72,6 +72,7 @@ def test_caches_forget_with_the_frames():
         known = plate.observe(known, frame(texture(W, H), k), moved(k), np.zeros((H, W), np.uint16))
     kept = {m.index for m in known.memories}
     assert {key[0] for key in known.covers} <= kept
+    assert {key[0] for key in known.parts} <= kept
 
 
 def test_what_is_background_is_decided_late():
@@ -84,6 +85,16 @@ def test_what_is_background_is_decided_late():
     # grown, so that no soft border serves as background
     assert passing[45, 39] == 1
     assert passing[45, 20] == 0
+
+
+def test_things_cover_together_what_each_covers_alone():
+    label = np.zeros((H, W), np.uint16)
+    label[30:60, 40:80] = 5
+    label[62:80, 90:120] = 9
+    known = remember(1, labels=[label])
+    first, second, both = (covers.blocked(known, known.memories[0], ids) for ids in ((5,), (9,), (5, 9)))
+    assert np.array_equal(both, first | second)
+    assert not (first & second).any()
 
 
 def test_the_users_mask_is_never_background():
