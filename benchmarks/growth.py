@@ -21,7 +21,7 @@ from benchmarks.throughput import FRAMES, make_clip, measured
 matplotlib.use("Agg")
 from matplotlib import pyplot
 
-SIZES = ((480, 270), (640, 360), (960, 540), (1280, 720), (1920, 1080))
+SIZES = ((640, 360), (960, 540), (1280, 720))
 COUNTS = (1, 2, 4, 6)
 TALL = (0.15, 0.3, 0.5, 0.7)
 LOOK_AHEADS = (0.0, 0.5, 1.5, 3.0)
