@@ -198,6 +198,7 @@ class Filling:
                 with self._clock.time("fill"):
                     fill.prepare(known, frame.index)
             return Filled(frame, np.zeros((0, 0), np.uint8), None, verdicts, tracks, frame)
+        known = plate.with_own(known, frame, seen.things, seen.mask)
         done: tuple[Completed, ...] = ()
         with self._clock.time("fill"):
             if seen.mask is None:

@@ -171,31 +171,14 @@ def observe(plate: Plate, frame: Frame, motion: Motion, labels: Labels, mask: Ma
         chain = (_chained(far, last.chain[0]), _chained(near, last.chain[1]))
         lost = not motion.static and motion.confidence == 0.0 and np.array_equal(far, np.eye(3))
         view = View(motion, chain, last.pose + (not motion.static), leg=last.leg + lost, seconds=seconds)
-    size = (max(1, frame.width // 8), max(1, frame.height // 8))
-    small = shrink(frame, size)
-    masked = None if mask is None else shrunk(mask, labels.shape)
-    half = shrink(frame, vote_size(frame.width, frame.height))
-    grey = cv2.cvtColor(half, cv2.COLOR_RGB2GRAY)
-    things = shrunk(labels > 0, grey.shape)
-    if masked is not None:
-        things |= shrunk(masked > 0, grey.shape)
+    memory = _memory(view, frame, labels, mask)
     trust = trust_of(motion.confidence)
     depth = None
     # How deep a scene is shows only after some frames; until then it may be.
     enough = _LAYERED if np.count_nonzero(motion.near) >= 8 else _FLAT
     if not motion.static and (trust < enough or len(plate.views) < _UNTOLD):
-        view, depth = _with_parallax(view, plate.depth, u8(grey), things, frame)
-    memory = Memory(
-        view,
-        frame.rgb,
-        labels,
-        masked,
-        u8(small),
-        u8(half),
-        u8(grey),
-        things,
-        frozenset(np.flatnonzero(np.bincount(labels[labels > 0])).tolist()),
-    )
+        view, depth = _with_parallax(view, plate.depth, memory.grey, memory.things, frame)
+        memory = replace(memory, view=view)
     memories = _thin((*plate.memories, memory), plate)
     kept = {m.index for m in memories}
     for key in [k for k in plate.covers if k[0] not in kept]:
@@ -207,6 +190,35 @@ def observe(plate: Plate, frame: Frame, motion: Motion, labels: Labels, mask: Ma
             del known[index]
     views = _recent((*plate.views, view), seconds - plate.look_ahead - plate.config.window_seconds)
     return replace(plate, memories=memories, views=views, trust=trust, depth=depth)
+
+
+def with_own(plate: Plate, frame: Frame, labels: Labels, mask: Mask | None = None) -> Plate:
+    """The plate with the memory of `frame` itself, made anew when there was no room to keep it until now.
+
+    What is to be filled is compared with what is remembered, so it must be remembered too.
+    """
+    view = plate.view(frame.index)
+    if view is None or plate.memory(frame.index) is not None:
+        return plate
+    own = _memory(view, frame, labels, mask)
+    others = tuple(each for each in _thin(_with(plate.memories, own), plate) if each is not own)
+    return replace(plate, memories=_with(others, own))
+
+
+def _with(memories: tuple[Memory, ...], own: Memory) -> tuple[Memory, ...]:
+    return tuple(sorted((*memories, own), key=lambda each: each.index))
+
+
+def _memory(view: View, frame: Frame, labels: Labels, mask: Mask | None) -> Memory:
+    small = shrink(frame, (max(1, frame.width // 8), max(1, frame.height // 8)))
+    masked = None if mask is None else shrunk(mask, labels.shape)
+    half = shrink(frame, vote_size(frame.width, frame.height))
+    grey = u8(cv2.cvtColor(half, cv2.COLOR_RGB2GRAY))
+    things = shrunk(labels > 0, grey.shape)
+    if masked is not None:
+        things |= shrunk(masked > 0, grey.shape)
+    ids = frozenset(np.flatnonzero(np.bincount(labels[labels > 0])).tolist())
+    return Memory(view, frame.rgb, labels, masked, u8(small), u8(half), grey, things, ids)
 
 
 def _recent(views: tuple[View, ...], since: float) -> tuple[View, ...]:

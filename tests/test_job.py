@@ -10,6 +10,7 @@ import av
 import cv2
 import numpy as np
 import pytest
+import walks
 
 import stream
 from stream.errors import InputError, OutputError, UsageError
@@ -166,3 +167,27 @@ def test_frames_pushed_one_by_one_come_back_in_order() -> None:
     frames = [filled.frame.index for filled in [*done, *cleaner.finish()] if filled is not None]
     assert done[0] is None
     assert frames == list(range(10))
+
+
+def test_more_frames_than_the_memory_holds_are_filled_with_what_was_seen(tmp_path: Path) -> None:
+    size, frames = (640, 384), 90
+    clip, masks = tmp_path / "large.mp4", tmp_path / "masks.mkv"
+    with av.open(str(clip), "w") as pictures, av.open(str(masks), "w") as holes:
+        video = pictures.add_stream("libx264", rate=25, options={"crf": "12", "preset": "ultrafast"})
+        hole = holes.add_stream("ffv1", rate=25)
+        assert isinstance(video, av.VideoStream) and isinstance(hole, av.VideoStream)
+        (video.width, video.height), video.pix_fmt = size, "yuv420p"
+        (hole.width, hole.height), hole.pix_fmt = size, "gray"
+        for index in range(frames):
+            picture, mask = walks.background(index), walks.mask_of(index)
+            picture[walks.block(index)] = 128
+            large = cv2.resize(picture, size, interpolation=cv2.INTER_CUBIC)
+            pictures.mux(video.encode(av.VideoFrame.from_ndarray(large, format="rgb24")))
+            drawn = cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST)
+            holes.mux(hole.encode(av.VideoFrame.from_ndarray(drawn, format="gray")))
+        pictures.mux(video.encode())
+        holes.mux(hole.encode())
+    config = walks.cheap(look_ahead=3.0, memory_mb=50)
+    report = stream.clean(clip, tmp_path / "out.mp4", config, job=stream.Job(masks=masks))
+    assert report.frames == frames
+    assert report.hole.inpainted_share < 0.01

@@ -107,3 +107,17 @@ def test_the_users_mask_is_never_background():
     cover = covers.blocked(known, known.memories[0], ())
     assert cover[30, 60] == 1
     assert cover[80, 20] == 0
+
+
+def test_a_frame_that_had_to_be_forgotten_is_remembered_when_it_is_filled():
+    budget = 10 * H * W * 3
+    known = remember(60, PlateConfig(window_seconds=1.0), look_ahead=2.0, budget=budget)
+    gone = next(k for k in range(10, 60) if known.memory(k) is None)
+    labels = np.zeros((H, W), np.uint16)
+    labels[20:40, 30:50] = 7
+    again = plate.with_own(known, frame(texture(W, H), gone), labels)
+    own = again.memory(gone)
+    assert own is not None and own.ids == {7} and own.view == known.view(gone)
+    indices = [m.index for m in again.memories]
+    assert indices == sorted(indices) and len(indices) <= 11
+    assert plate.with_own(again, frame(texture(W, H), gone), labels) is again
