@@ -70,12 +70,13 @@ def draw(data: dict[str, Any], path: Path) -> None:
         panel.set_xlabel(name)
         panel.set_ylim(bottom=0)
     axes[0].set_ylabel("ms a frame")
-    axes[0].legend(fontsize=7, loc="upper left")
     rows = [row for row in data["rows"] if row["along"] == "look_ahead"]
     axes[4].plot([row["look_ahead"] for row in rows], [row["peak_mb"] for row in rows], "k.-")
     axes[4].set_xlabel("look-ahead, s")
     axes[4].set_ylabel("most memory, MB")
     axes[4].set_ylim(bottom=0)
+    handles, names = axes[0].get_legend_handles_labels()
+    axes[4].legend(handles, names, fontsize=7, loc="lower right")
     figure.savefig(path, dpi=80)
 
 
