@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from models.segmentator import CompactTrunk, build_segmentator, fold_norms
 from models.training import segmentator as program
 from models.training.data import read_collection
-from models.training.loop import Journal, cosine, load_checkpoint, read_weights, save_checkpoint
+from models.training.loop import Journal, cosine, load_checkpoint, read_weights, recipe_text, save_checkpoint
 from models.training.losses import OTHERS, Batch, resolve_hints, teacher_at_stride_4, teacher_loss
 from models.training.mimicry import Scorer, fill_cache, train_block
 from models.training.muon import Muon, muon_groups, orthogonal
@@ -431,3 +431,8 @@ def test_recipe_values_of_another_kind_are_refused(tmp_path, value):
     done = CliRunner().invoke(app, ["train", "inpainter", "--data", str(tmp_path), "--set", f"rate={value}"])
     assert isinstance(done.exception, UsageError)
     assert "rate" in str(done.exception)
+
+
+def test_weights_do_not_tell_where_files_lay(tmp_path):
+    told = recipe_text(program.Recipe(start=str(tmp_path / "before.safetensors"), seed=3))
+    assert "before.safetensors" in told and str(tmp_path) not in told and "'seed': 3" in told

@@ -22,6 +22,7 @@ from .loop import (
     draw_curve,
     load_checkpoint,
     read_weights,
+    recipe_text,
     save_checkpoint,
     set_rate,
     write_weights,
@@ -221,7 +222,7 @@ def _store(average: Average, work: Path, recipe: Recipe) -> Path:
     return write_weights(
         work / "deocclusion-compact.safetensors",
         final,
-        {"model": "deocclusion", "variant": "compact", "recipe": repr(recipe)},
+        {"model": "deocclusion", "variant": "compact", "recipe": recipe_text(recipe)},
     )
 
 

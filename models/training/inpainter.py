@@ -33,6 +33,7 @@ from .loop import (
     cosine,
     load_checkpoint,
     read_weights,
+    recipe_text,
     save_checkpoint,
     set_rate,
     write_weights,
@@ -333,7 +334,7 @@ def train(data: Path, work: Path, recipe: Recipe, *, log: Callable[[str], None])
         {
             "model": "inpainter",
             "variant": "compact",
-            "recipe": repr(recipe),
+            "recipe": recipe_text(recipe),
         },
     )
 

@@ -6,6 +6,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,15 @@ def load_checkpoint(path: Path) -> dict[str, Any] | None:
         return None
     state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     return state
+
+
+def recipe_text(recipe: Any) -> str:
+    """A recipe (a dataclass) as its weights tell it: files by their names, not by where they lay."""
+    told = {
+        name: Path(value).name if isinstance(value, str | Path) and Path(value).is_absolute() else value
+        for name, value in asdict(recipe).items()
+    }
+    return repr(told)
 
 
 def write_weights(path: Path, module: nn.Module, metadata: Mapping[str, str]) -> Path:

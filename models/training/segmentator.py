@@ -16,7 +16,7 @@ import os
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,7 @@ from .loop import (
     draw_curve,
     load_checkpoint,
     read_weights,
+    recipe_text,
     save_checkpoint,
     set_rate,
     write_weights,
@@ -152,7 +153,7 @@ def train(data: Path, work: Path, recipe: Recipe, *, log: Log) -> Path:
     metadata = {
         "model": "segmentator",
         "variant": recipe.variant,
-        "recipe": repr(asdict(recipe)),
+        "recipe": recipe_text(recipe),
         **described,
         KEY: ", ".join(unknown_classes(network, collection, recipe.score_sizes[0])),
     }

@@ -34,6 +34,7 @@ from models.stuff import (
 from .loop import (
     Journal,
     read_weights,
+    recipe_text,
     write_weights,
 )
 from .stuff_pictures import (
@@ -86,7 +87,7 @@ def train(data: Path, work: Path, recipe: Recipe, *, log: Callable[[str], None])
     network.thresholds.copy_(thresholds)
     never = [name for name, cut in zip(STUFF_NAMES, thresholds, strict=True) if cut >= NEVER]
     journal.write(never_reported=", ".join(never))
-    metadata = {"model": "stuff", "variant": recipe.variant, "recipe": repr(recipe)}
+    metadata = {"model": "stuff", "variant": recipe.variant, "recipe": recipe_text(recipe)}
     metadata |= {name: f"{value:.4f}" for name, value in scores.items()}
     metadata["never_reported"] = json.dumps(never)
     return write_weights(work / f"stuff-{recipe.variant}.safetensors", network, metadata)
