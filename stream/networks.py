@@ -54,11 +54,6 @@ class NetworkSpec:
         load_weights(network, self.weights)
         return network.eval()
 
-    def _precision(self, config: Config) -> str:
-        """The configured precision; only the segmentator bears int8."""
-        wish = config.engine.precision
-        return "auto" if wish == "int8" and self.name != "segmentator" else wish
-
     def open(self, config: Config) -> Engine:
         """Open the network on the configured engine; torch is not imported when the cache has it.
 
@@ -79,7 +74,7 @@ class NetworkSpec:
             self.build,
             examples,
             name=config.engine.name,
-            precision=self._precision(config),
+            precision=config.engine.precision,
             cache=config.engine.cache,
             graph=graph,
             label=self.label,
