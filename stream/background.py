@@ -12,7 +12,7 @@ from stream import geometry
 from stream.arrays import Bytes, Float, f32, u8
 from stream.plate import Memory, Plate, relate, scale_to
 
-_FAR = (10, 14, 19, 25, 32, 40, 50, 64, 80, 100, 130, 160)
+_FAR = (14, 28, 50, 20, 36, 10, 64, 80, 100, 130, 160)
 _SOURCES = 6
 _FRESH = 8
 """Frames for which a background serves before it is made anew."""
@@ -140,11 +140,14 @@ def _find(plate: Plate, memory: Memory) -> Background | None:
 
 
 def _distant(plate: Plate, memory: Memory) -> list[Memory]:
-    """Memories at least ten frames away on both sides, those seen from the same place first."""
-    same = [m for m in plate.memories if m.view.pose == memory.view.pose]
-    pool = same if len(same) >= 16 else list(plate.memories)
-    if pool is not same and plate.trust < 0.3:
-        return []
+    """Memories at least ten frames away on both sides; seen from the same place, where they are enough."""
+    same = _among([m for m in plate.memories if m.view.pose == memory.view.pose], memory)
+    if len(same) == _SOURCES or plate.trust < 0.3:
+        return same
+    return _among(list(plate.memories), memory)
+
+
+def _among(pool: list[Memory], memory: Memory) -> list[Memory]:
     indices = np.array([m.index for m in pool])
     chosen: dict[int, Memory] = {}
     for offset in _FAR:

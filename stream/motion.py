@@ -106,7 +106,8 @@ def step(
     share, wild = motion_models.explained(ids, after, near, history, unit)
     # Wild corners are tracking failures; those that merely miss the layers may be a layer not yet found.
     stay = ((fits < 0.06 * grey.shape[1]) & ~wild) | (len(fits) < 30)
-    explained = 0.8 * state.explained + 0.2 * share if main is not None else 0.0
+    # A camera at rest sees no parallax: corners that are off lie on what moves, or were badly followed.
+    explained = 0.8 * state.explained + 0.2 * (1.0 if static else share) if main is not None else 0.0
     followed = _Followed(models, after[stay], ids[stay], votes[stay], explained, static)
     return _next(frame.index, state, grey, scale, avoid, followed)
 

@@ -11,6 +11,8 @@ from stream.geometry import Homography, Points
 _BASELINES = (16, 10, 6, 3)
 _EXPLAIN_FRAMES = 8
 _IN_STEP = 3.5
+_PARALLAX = 4.0
+"""How many times faster than the median corner a near one may seem to move beside the far layer."""
 """About one in three corners that miss a model by parallax has neighbours that miss it alike."""
 
 Ids = NDArray[np.int64]
@@ -136,7 +138,9 @@ def explained(
             fit = np.linalg.norm(beside, axis=1)
             off[fit < fits] = beside[fit < fits]
             fits = np.minimum(fits, fit)
-    missed = fits >= 1.2 * unit
+    # Parallax grows with the camera's own motion; what goes much faster goes by itself or is badly followed.
+    moved = float(np.median(np.linalg.norm(target - source, axis=1)))
+    missed = (fits >= 1.2 * unit) & (fits < max(1.2 * unit, _PARALLAX * moved))
     share = float(1 - np.mean(missed))
     if share > 0.6:
         wild[j] = fits > 4.0 * unit

@@ -33,6 +33,11 @@ _APART = 16
 _MANY, _FEW = 8000, 3
 _LIKE = np.exp(-np.square(np.arange(256)) / (2 * 14.0 * 14.0)).astype(np.float32)
 _UNUSUAL = (0.02 + 0.98 * np.exp(-np.square(np.arange(256) / 20.0))).astype(np.float32)
+_PASSING = 0.25
+"""Seconds after which what was seen is no longer something that was just passing."""
+
+_SAME = 20
+_STRANGE = 40
 _DRIFT = 0.03
 _UNSETTLED = 0.6
 _SAMPLE = 7
@@ -173,8 +178,10 @@ def _look_up(
         at = in_cover[cover.shape]
         return np.asarray(cover.ravel().take(at if which is None else at[which]) == 0)
 
-    def ask(memories: list[Memory], which: NDArray[np.intp]) -> tuple[Image, NDArray[np.bool_], Float]:
-        """What memories show at some pixels (K, n, 3), whether that counts (K, n), and how near (K, 1).
+    def ask(
+        memories: list[Memory], which: NDArray[np.intp]
+    ) -> tuple[Image, NDArray[np.bool_], Float, NDArray[np.float64]]:
+        """What memories show at some pixels (K, n, 3), whether that counts (K, n), how near (K, 1), and when.
 
         Only the nearest sightings of a pixel count; no more are asked once every pixel has as many.
         """
@@ -197,8 +204,12 @@ def _look_up(
                 break
         apart = np.array([steps(m.seconds, current.seconds) for m in asked])
         nearness = (0.05 + np.exp(-apart / 8.0)).astype(np.float32)[:, None]
-        return rgb[: len(asked)], counts[: len(asked)], nearness
+        seconds = np.array([m.seconds for m in asked])
+        return rgb[: len(asked)], counts[: len(asked)], nearness, seconds
 
+    moved = len(plate.memories) > 2 * len(same)
+    # The user's masks leave nothing out that might be passing.
+    passing = _PASSING if current.masked is None else -1.0
     best = frame.rgb[ys, xs]
     known = np.zeros(len(ys), np.uint8)
     often = np.zeros(len(ys), np.uint8)
@@ -208,7 +219,7 @@ def _look_up(
     for which, memories in ((np.flatnonzero(near), same[:_NEAREST]), (np.flatnonzero(~near), same)):
         if not len(which):
             continue
-        shown, counted, nearness = ask(memories, which)
+        shown, counted, nearness, seconds = ask(memories, which)
         if not len(shown):
             continue
         there = counted.any(0)
@@ -217,22 +228,34 @@ def _look_up(
         weight = nearness * counted
         if scene is None or scene.calm:
             expected = None if usual is None else (usual[0][which], usual[1][which])
-            best[which] = _agreed(shown, weight, expected, still.noisy)
+            best[which] = _agreed(shown, weight, expected, still.noisy, seconds, passing)
         else:
-            # Where things come and go all the time, what was seen last is most likely there still.
-            newest = counted.argmax(0)
+            newest = _newest(_grey(shown), counted, seconds, passing)
             best[which] = np.take_along_axis(shown, newest[None, :, None], 0)[0]
         known[which] = 1
+        if moved:
+            # Frames from which the camera stood a little otherwise know better what few of these show.
+            sure = _confirmed(_grey(shown), counted, seconds, passing, _grey(best[which][None])[0])
+            if usual is not None:
+                sure &= _apart(_grey(best[which][None]), usual[0][which])[0] * usual[1][which] < _STRANGE
+            known[which] = sure
     return best, known
 
 
-def _agreed(rgb: Image, weight: Float, usual: tuple[Bytes, Bytes] | None, noisy: bool) -> Image:
+def _agreed(
+    rgb: Image,
+    weight: Float,
+    usual: tuple[Bytes, Bytes] | None,
+    noisy: bool,
+    seconds: NDArray[np.float64],
+    passing: float,
+) -> Image:
     """The colours (N, 3) that K answers agree on, or the mean of those that do where they are `noisy`."""
     grey = _grey(rgb)
     if usual is not None:
         # What contradicts the background as other times show it is what a mask left out.
         weight = weight * cv2.LUT(_apart(grey, usual[0]) * usual[1], _UNUSUAL)
-    chosen = _consensus(grey, weight)
+    chosen = _consensus(grey, weight, seconds, passing)
     best: Image = np.take_along_axis(rgb, chosen[None, :, None], 0)[0]
     if not noisy:
         return best
@@ -244,6 +267,34 @@ def _agreed(rgb: Image, weight: Float, usual: tuple[Bytes, Bytes] | None, noisy:
     return mean.astype(np.uint8)
 
 
+def _newest(
+    grey: Bytes, counted: NDArray[np.bool_], seconds: NDArray[np.float64], passing: float
+) -> NDArray[np.intp]:
+    """For each of N pixels which of K frames, nearest first, to believe where things come and go always.
+
+    What was seen last is most likely there still, unless it was only passing: the nearest that another frame,
+    more than `passing` seconds apart, confirms.
+    """
+    nearest: NDArray[np.intp] = counted.argmax(0)
+    first = np.take_along_axis(grey, nearest[None], 0)[0]
+    alone = np.flatnonzero(~_confirmed(grey, counted, seconds, passing, first))
+    if len(alone):
+        some, at = grey[:, alone], counted[:, alone]
+        held = np.stack([_confirmed(some, at, seconds, passing, each) for each in some]) & at
+        nearest[alone] = np.where(held.any(0), held.argmax(0), nearest[alone])
+    return nearest
+
+
+def _confirmed(
+    grey: Bytes, counted: NDArray[np.bool_], seconds: NDArray[np.float64], passing: float, one: Bytes
+) -> NDArray[np.bool_]:
+    """Whether frames more than `passing` seconds apart agree with one answer (N,)."""
+    like = (_apart(grey, one) < _SAME) & counted
+    when = seconds[:, None]
+    first = np.where(like, when, np.inf).min(0)
+    return np.asarray(np.where(like, when, -np.inf).max(0) - first > passing)
+
+
 def _gain(still: Still, plate: Plate, memory: Memory, light: Memory) -> Gain:
     """From a memory's light to that of the resting plate; asked once of each memory."""
     known = still.gains.get(memory.index)
@@ -253,7 +304,9 @@ def _gain(still: Still, plate: Plate, memory: Memory, light: Memory) -> Gain:
     return known
 
 
-def _consensus(grey: Bytes, weight: NDArray[np.float32]) -> NDArray[np.intp]:
+def _consensus(
+    grey: Bytes, weight: NDArray[np.float32], seconds: NDArray[np.float64], passing: float
+) -> NDArray[np.intp]:
     """For each of N pixels which of K frames has most support, of equal ones the nearest in time (the first).
 
     Where most frames differ something always moves there: then what was seen last is most likely there still.
@@ -270,7 +323,8 @@ def _consensus(grey: Bytes, weight: NDArray[np.float32]) -> NDArray[np.intp]:
     support[weight <= 0] = -1
     most = support.max(0)
     near = (support >= 0.9 * most).argmax(0)
-    chosen[asked] = np.where(most < _UNSETTLED * total[asked], chosen[asked], near)
+    settled = most >= _UNSETTLED * total[asked]
+    chosen[asked] = np.where(settled, near, _newest(grey, weight > 0, seconds, passing))
     return chosen
 
 

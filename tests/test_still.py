@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from films import core, film, handheld, photograph, resting
-from shots import run
+from shots import frame, psnr, run
 
 from configs.schema import load_config
+from stream import fill, hole, motion, plate
 from stream.types import SEEN
 
 pytest.importorskip("skimage")
@@ -59,3 +60,27 @@ def test_a_camera_that_begins_to_move_leaves_the_resting_plate():
         inside = core(shot.masks[t])
         error = outs[t].astype(float) - shot.truth[t]
         assert 10 * np.log10(255**2 / np.square(error[inside]).mean()) > 36
+
+
+def test_feet_that_masks_leave_out_are_no_background_for_a_camera_that_drifts():
+    frames, ahead = 90, 30
+    drift = np.arange(frames)[:, None] * np.array([0.09, 0.05, 0.0])
+    shot = film(photograph(), drift, noise=1.0, speed=1.0, start=20, width=26)
+    feet = []
+    for mask in shot.masks:
+        last = np.flatnonzero(mask.any(1))[-1]
+        feet.append(mask & (np.arange(len(mask))[:, None] > last - 8))
+    state, known, motions = motion.initial(), plate.initial(NO_SHADOW.plate, look_ahead=ahead / 25), []
+    scores = []
+    for t in range(frames + ahead):
+        if t < frames:
+            picture = frame(shot.seen[t], t)
+            moved, state = motion.step(state, picture, shot.masks[t], NO_SHADOW.plate)
+            motions.append(moved)
+            things = (shot.masks[t] & ~feet[t]).astype(np.uint16)
+            known = plate.observe(known, picture, moved, things)
+        if 30 <= (at := t - ahead) < frames - 20:
+            whole = hole.from_mask(shot.masks[at])
+            done, known = fill.fill(frame(shot.seen[at], at), whole, known, motions[at], {1}, None, NO_SHADOW)
+            scores.append(psnr(done.frame.planes[0], shot.truth[at], core(feet[at], 1)))
+    assert np.mean(scores) > 39.5
