@@ -1,0 +1,48 @@
+"""What several frames say of the same pixels: the answer that most of them agree with."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from stream.arrays import Bytes, Float, f32, u8
+
+LIKE = np.exp(-np.square(np.arange(256)) / (2 * 14.0 * 14.0)).astype(np.float32)
+"""How far two answers agree, by their difference in grey levels."""
+
+UNUSUAL = (0.02 + 0.98 * np.exp(-np.square(np.arange(256) / 20.0))).astype(np.float32)
+"""How far an answer is believed, by its difference from the background as other times show it."""
+
+_UNSETTLED = 0.6
+
+
+def consensus(grey: Bytes, weight: NDArray[np.float32]) -> NDArray[np.intp]:
+    """For each of N pixels which of K frames has most support, of equal ones the nearest in time (the first).
+
+    Where most frames differ something always moves there: then what was seen last is most likely there still.
+    """
+    total = weight.sum(0)
+    chosen: NDArray[np.intp] = (weight > 0).argmax(0)
+    # Nearly everywhere the first agrees with all others, and no other can have more support.
+    first = np.take_along_axis(grey, chosen[None], 0)[0]
+    asked = np.flatnonzero(_support(grey, weight, first) < 0.9 * total)
+    if not len(asked):
+        return chosen
+    grey, weight = np.ascontiguousarray(grey[:, asked]), weight[:, asked]
+    support = np.stack([_support(grey, weight, each) for each in grey])
+    support[weight <= 0] = -1
+    most = support.max(0)
+    near = (support >= 0.9 * most).argmax(0)
+    chosen[asked] = np.where(most < _UNSETTLED * total[asked], chosen[asked], near)
+    return chosen
+
+
+def _support(grey: Bytes, weight: Float, one: Bytes) -> Float:
+    """The weight of all frames that agree with one answer, for each of N pixels."""
+    return f32(np.einsum("kn,kn->n", weight, cv2.LUT(apart_from(grey, one), LIKE)))
+
+
+def apart_from(grey: Bytes, one: Bytes) -> Bytes:
+    """How far K answers (K, N) are from one (N,)."""
+    return u8(cv2.absdiff(grey, np.broadcast_to(one, grey.shape).copy()))
