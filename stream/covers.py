@@ -78,6 +78,13 @@ def _part(plate: Plate, memory: Memory, number: int) -> tuple[Box, Bytes]:
     if known is None:
         bare = memory.masked if number == _USERS else (memory.labels == number).view(np.uint8)
         assert bare is not None
+        before = plate.parts.get((memory.index - 1, number))
+        if plate.config.even and memory.index % 2 and before is not None:
+            # What it dragged along a moment ago it drags along still.
+            (x0, y0, x1, y1), part = before
+            cover = grown(bare)
+            cover[y0:y1, x0:x1] |= part
+            return _keep(plate, memory, number, cover)
         known = _keep(plate, memory, number, _with_dragged(plate, memory, bare) if bare.any() else bare)
     return known
 

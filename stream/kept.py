@@ -20,7 +20,7 @@ from stream.types import INVENTED, REFERENCE, SEEN, Filled, Frame, Hole, Image, 
 _AWAY = 90
 _ALIKE = 8
 _SEAM, _SEAM_LEAST = 5, 24
-_LARGE = 540
+_LARGE, _EVERY = 540, 2
 
 Opener = Callable[[], Network | None]
 """Opens the network, or gives it again; None where there is none."""
@@ -50,7 +50,8 @@ def remember(
 ) -> KeptState:
     """Take in the newest frame; nothing is done where nobody who goes comes near one who stays.
 
-    `even`: what is remembered is half as large where the frame is large; `complete` must be told the same.
+    `even`: no picture may be late, so what is remembered is half as large where the frame is large;
+    `complete` must be told the same.
     """
     kept, gone = _sides(tracks, verdicts)
     mixed = [each for each in tracks if each.id in kept or each.id in gone]
@@ -143,6 +144,7 @@ def complete(
         reach=reach,
         # A single picture has no other frames; a clip's first one has those that were looked at ahead.
         followed=frame.index > 0 or bool(orders),
+        every=_EVERY if even else 1,
     )
     ranks = {number: rank for rank, number in enumerate(now.ids)}
     ordered = sorted(done, key=lambda each: -ranks.get(each.track, 0))
