@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 import cv2
 import numpy as np
 
-from stream import deocclude, judge, order, planes
+from stream import deocclude, judge, order, planes, views
 from stream.arrays import Bytes, u8
 from stream.boxes import Box
 from stream.completer import witness
@@ -20,7 +20,7 @@ from stream.types import INVENTED, REFERENCE, SEEN, Filled, Frame, Hole, Image, 
 _AWAY = 90
 _ALIKE = 8
 _SEAM, _SEAM_LEAST = 5, 24
-_LARGE, _EVERY = 540, 2
+_LARGE, _EVERY, _VIEWS = 540, 3, 4
 
 Opener = Callable[[], Network | None]
 """Opens the network, or gives it again; None where there is none."""
@@ -145,6 +145,7 @@ def complete(
         # A single picture has no other frames; a clip's first one has those that were looked at ahead.
         followed=frame.index > 0 or bool(orders),
         every=_EVERY if even else 1,
+        most=_VIEWS if even else views.CANDIDATES,
     )
     ranks = {number: rank for rank, number in enumerate(now.ids)}
     ordered = sorted(done, key=lambda each: -ranks.get(each.track, 0))
@@ -183,7 +184,7 @@ def _with(filled: Filled, done: Completed, hole: Hole) -> Filled:
     mine, its = _common(done.box, filled.box)
     x0, y0 = filled.box[0] + its[1].start, filled.box[1] + its[0].start
     x1, y1 = filled.box[0] + its[1].stop, filled.box[1] + its[0].stop
-    hidden = np.isin(done.origin[mine], (REFERENCE, INVENTED))
+    hidden = (done.origin[mine] == REFERENCE) | (done.origin[mine] == INVENTED)
     open_to = np.minimum(done.alpha[mine], hole.alpha[y0:y1, x0:x1])
     alpha: Bytes = np.where(hidden, open_to, 0).astype(np.uint8)
     if not alpha.any():
@@ -192,7 +193,8 @@ def _with(filled: Filled, done: Completed, hole: Hole) -> Filled:
     if (done.origin == INVENTED).any() and _goes_on(plain, filled.origin[its], done, mine, open_to):
         return filled
     # Where both say the same the background has the pixels themselves.
-    alpha[cv2.absdiff(plain, done.rgb[mine]).max(2) <= _ALIKE] = 0
+    apart = cv2.split(cv2.absdiff(plain, done.rgb[mine]))
+    alpha[cv2.max(cv2.max(apart[0], apart[1]), apart[2]) <= _ALIKE] = 0
     frame = planes.write_back(filled.frame, done.rgb[mine], alpha, (x0, y0, x1, y1))
     origin = filled.origin.copy()
     got = np.where(done.origin[mine] == REFERENCE, SEEN, INVENTED).astype(np.uint8)
