@@ -21,7 +21,7 @@ from stream.plate import Memory
 from stream.sources import steps
 from stream.types import Image
 
-_SIGHTINGS = 6
+_SIGHTINGS = 12
 _LONG_AGO = 0.2
 _MOST = 250
 _NONE = 255
@@ -109,13 +109,15 @@ def _choose(
     near = np.zeros(_NONE + 1, np.float32)
     near[: len(memories)] = _LONG_AGO + np.exp(-apart / 8)
     weight = near[served]
-    if scene is not None and scene.calm:
-        # What contradicts the background as other times show it is what a mask left out.
-        grey = u8(cv2.cvtColor(scene.rgb[cells], cv2.COLOR_RGB2GRAY)).ravel().take(which)
-        weight = weight * cv2.LUT(apart_from(greys, grey) * scene.sure[cells].ravel().take(which), UNUSUAL)
-        best = consensus(greys, weight)
-    else:
+    if scene is not None and not scene.calm:
         # Where things come and go all the time, what was seen last is most likely there still.
         best = np.zeros(len(which), np.intp)
+    else:
+        if scene is not None:
+            # What contradicts the background as other times show it is what a mask left out.
+            grey = u8(cv2.cvtColor(scene.rgb[cells], cv2.COLOR_RGB2GRAY)).ravel().take(which)
+            sure = scene.sure[cells].ravel().take(which)
+            weight = weight * cv2.LUT(apart_from(greys, grey) * sure, UNUSUAL)
+        best = consensus(greys, weight)
     chosen.ravel()[which] = np.take_along_axis(served, best[None], 0)[0]
     return chosen

@@ -28,8 +28,8 @@ _NEAREST = 16
 _ENOUGH = 8
 """The nearest frames are asked of all pixels, others only of those that these do not show often enough."""
 
-_CLOSEST, _EVERY = 8, 3
-"""Where no picture may be late so many of the nearest frames are asked, and of others one in so many."""
+_CLOSEST, _OTHERS = 8, 16
+"""Where no picture may be late so many of the nearest frames are asked, and so many of all others."""
 
 _ASK_AGAIN = 12
 _APART = 16
@@ -161,7 +161,9 @@ def _know_newest(
 ) -> None:
     """Lay the newest sightings of the `new` pixels (of a box at `origin`) into the resting plate."""
     near = sorted(same, key=lambda m: steps(m.seconds, current.seconds))
-    near = [m for k, m in enumerate(near) if k < _CLOSEST or k % _EVERY == 0]
+    if len(near) > _CLOSEST + _OTHERS:
+        others = np.linspace(_CLOSEST, len(near) - 1, _OTHERS).astype(int).tolist()
+        near = near[:_CLOSEST] + [near[k] for k in others]
     # Few frames, and the same ones each time: what was measured once is known.
     steady = all(_gain(still, plate, m, light) == UNLIT for m in near if m.index % _ASK_AGAIN == 0)
     rgb, known = newest(
