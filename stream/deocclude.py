@@ -141,7 +141,6 @@ def complete(
     reach: float = 0.012,
     followed: bool = False,
     every: int = 1,
-    most: int = views.CANDIDATES,
 ) -> tuple[tuple[Completed, ...], DeoccludeState]:
     """Complete the `wanted` things that those of `over` hide in part; things that are whole are left out.
 
@@ -150,7 +149,7 @@ def complete(
     things were looked at in other frames too. Then the background is known, and what the network invents must
     be surer: a thing never seen apart from what hides it may well be a piece of that, and of other things
     than people it draws no more than rounded shapes. `every`: a thing is looked for anew every so many frames
-    at least, and goes on as it went between. `most`: so many of its views are compared.
+    at least, and goes on as it went between.
     """
     done = []
     used = dict(state.used)
@@ -164,7 +163,7 @@ def complete(
             continue
         found, fit = _going_on(state, look, each.id, index, every), None
         if found is None:
-            found, fit = _from_views(state, look, each.id, index, most)
+            found, fit = _from_views(state, look, each.id, index)
         if found is None:
             plain = followed and (each.id not in state.views or each.label != "person")
             doubt = _DOUBT if plain else 1.0
@@ -215,12 +214,12 @@ class _Found:
 
 
 def _from_views(
-    state: DeoccludeState, look: Look, number: int, index: int, most: int
+    state: DeoccludeState, look: Look, number: int, index: int
 ) -> tuple[_Found | None, Used | None]:
     """Complete from the thing's own other frames; None where none fits."""
     last = state.used.get(number)
     known = state.views.get(number, ())
-    chosen = views.choose(look, known, index, last.view.index if last is not None else None, most)
+    chosen = views.choose(look, known, index, last.view.index if last is not None else None)
     if chosen is not None:
         view, dx, dy = chosen
         shown = cv2.countNonZero(look.visible) / max(1, cv2.countNonZero(view.mask))

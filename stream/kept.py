@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 import cv2
 import numpy as np
 
-from stream import deocclude, judge, order, planes, views
+from stream import deocclude, judge, order, planes
 from stream.arrays import Bytes, u8
 from stream.boxes import Box
 from stream.completer import witness
@@ -20,7 +20,7 @@ from stream.types import INVENTED, REFERENCE, SEEN, Filled, Frame, Hole, Image, 
 _AWAY = 90
 _ALIKE = 8
 _SEAM, _SEAM_LEAST = 5, 24
-_LARGE, _EVERY, _VIEWS = 540, 3, 4
+_LARGE, _EVERY = 540, 3
 
 Opener = Callable[[], Network | None]
 """Opens the network, or gives it again; None where there is none."""
@@ -145,7 +145,6 @@ def complete(
         # A single picture has no other frames; a clip's first one has those that were looked at ahead.
         followed=frame.index > 0 or bool(orders),
         every=_EVERY if even else 1,
-        most=_VIEWS if even else views.CANDIDATES,
     )
     ranks = {number: rank for rank, number in enumerate(now.ids)}
     ordered = sorted(done, key=lambda each: -ranks.get(each.track, 0))

@@ -19,7 +19,7 @@ from stream.boxes import Box
 from stream.types import Image
 
 _ROUGH = 40
-CANDIDATES = 12
+_CANDIDATES = 12
 _FEWEST = 6
 _ZOOM = 0.15
 _TURN = 0.2
@@ -74,16 +74,16 @@ class Laid:
 
 
 def choose(
-    look: Look, views: Sequence[View], index: int, used: int | None, most: int = CANDIDATES
+    look: Look, views: Sequence[View], index: int, used: int | None
 ) -> tuple[View, float, float] | None:
     """The view whose outline and colours fit best, and by how much it is to be moved, pixels.
 
     Of two that fit alike the one that was `used` in the last frame is taken, so that nothing boils, then the
-    nearer in time. `most`: so many views are compared at most. None when there is no view or nothing visible.
+    nearer in time. None when there is no view or nothing visible.
     """
     if not views or not look.visible.any():
         return None
-    near = sorted(views, key=lambda view: (view.index != used, abs(view.index - index)))[:most]
+    near = sorted(views, key=lambda view: (view.index != used, abs(view.index - index)))[:_CANDIDATES]
     scale = min(1.0, _ROUGH / max(8, max(view.box[3] - view.box[1] for view in near)))
     size = max(4, round(look.visible.shape[1] * scale)), max(4, round(look.visible.shape[0] * scale))
     visible = f32(cv2.resize(look.visible.astype(np.float32), size, interpolation=cv2.INTER_AREA))
@@ -100,11 +100,11 @@ def choose(
         pad_x, pad_y = small[0], small[1]
         padded = cv2.copyMakeBorder(wanted, pad_y, pad_y, pad_x, pad_x, cv2.BORDER_CONSTANT, value=-0.3)
         score = f32(cv2.matchTemplate(padded, shape, cv2.TM_CCORR))
-        _, highest, _, (column, row) = cv2.minMaxLoc(score)
+        _, most, _, (column, row) = cv2.minMaxLoc(score)
         x, y = column - pad_x, row - pad_y
         ours = f32(cv2.resize(view.rgb, small, interpolation=cv2.INTER_AREA).astype(np.float32))
         apart = _apart(colours, visible, ours, shape, x, y)
-        value = highest / max(total, 1e-6) - min(1.0, apart / 80) * 0.5
+        value = most / max(total, 1e-6) - min(1.0, apart / 80) * 0.5
         value += 0.03 * (view.index == used) - 0.0005 * abs(view.index - index)
         if best is None or value > best[0]:
             shift_x = look.box[0] + (x + 0.5) / scale - 0.5 / scale - view.box[0]
