@@ -31,7 +31,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.tables import latency_table
+from benchmarks.speed_tables import latency_table
 
 RATE = 30
 _BITS, _CELL = 20, 8

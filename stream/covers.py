@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 import cv2
 import numpy as np
@@ -21,35 +21,55 @@ _USERS = 0
 
 def blocked(plate: Plate, memory: Memory, forbidden: Iterable[int]) -> Bytes:
     """Pixels of a memory that must not be used, 0 or 1 at its labels' resolution."""
-    return _covers(plate, memory, frozenset(forbidden))[0]
+    return _cover(plate, memory, frozenset(forbidden), "blocked", lambda ids: _together(plate, memory, ids))
 
 
 def usable(plate: Plate, memory: Memory, forbidden: Iterable[int]) -> Bytes:
     """Pixels of `memory.small` fit to compare brightness: not blocked, neither black nor clipped; 0 or 1."""
-    return _covers(plate, memory, frozenset(forbidden))[1]
+
+    def find(ids: frozenset[int]) -> Bytes:
+        small, cover = memory.small, blocked(plate, memory, ids)
+        away = cv2.resize(cover * np.uint8(255), small.shape[1::-1], interpolation=cv2.INTER_AREA) == 0
+        away &= cv2.inRange(small, (13, 13, 13), (244, 244, 244)) > 0
+        return u8(away.view(np.uint8))
+
+    return _cover(plate, memory, frozenset(forbidden), "usable", find)
 
 
 def hidden(plate: Plate, memory: Memory, forbidden: Iterable[int]) -> Bytes:
     """`blocked` at the size at which sources are compared."""
-    return _covers(plate, memory, frozenset(forbidden))[2]
+    return _cover(
+        plate,
+        memory,
+        frozenset(forbidden),
+        "hidden",
+        lambda ids: fit(blocked(plate, memory, ids), memory.grey.shape),
+    )
 
 
-def _covers(plate: Plate, memory: Memory, forbidden: frozenset[int]) -> tuple[Bytes, ...]:
+def _cover(
+    plate: Plate,
+    memory: Memory,
+    forbidden: frozenset[int],
+    what: str,
+    find: Callable[[frozenset[int]], Bytes],
+) -> Bytes:
     # Tracks that are not in the frame cover nothing of it.
-    forbidden &= memory.ids
-    key = (memory.index, forbidden)
+    ids = forbidden & memory.ids
+    key = (memory.index, ids, what)
     known = plate.covers.get(key)
     if known is None:
-        cover = np.zeros(memory.labels.shape, np.uint8)
-        for number in forbidden if memory.masked is None else (*forbidden, _USERS):
-            (x0, y0, x1, y1), part = _part(plate, memory, number)
-            cover[y0:y1, x0:x1] |= part
-        small = memory.small
-        away = cv2.resize(cover * np.uint8(255), small.shape[1::-1], interpolation=cv2.INTER_AREA) == 0
-        away &= cv2.inRange(small, (13, 13, 13), (244, 244, 244)) > 0
-        reduced = fit(cover, memory.grey.shape)
-        known = plate.covers[key] = cover, away.astype(np.uint8), reduced
+        known = plate.covers[key] = find(ids)
     return known
+
+
+def _together(plate: Plate, memory: Memory, ids: frozenset[int]) -> Bytes:
+    """What several things cover of a memory, and the user's own mask if there is one."""
+    cover = np.zeros(memory.labels.shape, np.uint8)
+    for number in ids if memory.masked is None else (*ids, _USERS):
+        (x0, y0, x1, y1), part = _part(plate, memory, number)
+        cover[y0:y1, x0:x1] |= part
+    return cover
 
 
 def _part(plate: Plate, memory: Memory, number: int) -> tuple[Box, Bytes]:
@@ -58,13 +78,30 @@ def _part(plate: Plate, memory: Memory, number: int) -> tuple[Box, Bytes]:
     if known is None:
         bare = memory.masked if number == _USERS else (memory.labels == number).view(np.uint8)
         assert bare is not None
-        cover = bare
-        if bare.any():
-            cover = _with_dragged(plate, memory, bare)
-        x, y, w, h = cv2.boundingRect(cover)
-        box = (x, y, x + w, y + h)
-        known = plate.parts[memory.index, number] = box, cover[y : y + h, x : x + w].copy()
+        before = plate.parts.get((memory.index - 1, number))
+        if plate.config.even and memory.index % 2 and before is not None:
+            # What it dragged along a moment ago it drags along still.
+            (x0, y0, x1, y1), part = before
+            cover = grown(bare)
+            cover[y0:y1, x0:x1] |= part
+            return _keep(plate, memory, number, cover)
+        known = _keep(plate, memory, number, _with_dragged(plate, memory, bare) if bare.any() else bare)
     return known
+
+
+def _keep(plate: Plate, memory: Memory, number: int, cover: Bytes) -> tuple[Box, Bytes]:
+    x, y, w, h = cv2.boundingRect(cover)
+    known = plate.parts[memory.index, number] = (x, y, x + w, y + h), cover[y : y + h, x : x + w].copy()
+    return known
+
+
+def assume(plate: Plate, memory: Memory, numbers: Iterable[int], drags: surround.Attached) -> None:
+    """Take what all of some things drag along as what each of them does, and look no more for each."""
+    more = drags.parts | (drags.shadow > _SHADED)
+    wide = grown(fit(more, memory.labels.shape)) if more.any() else None
+    for number in memory.ids.intersection(numbers):
+        cover = grown((memory.labels == number).view(np.uint8))
+        _keep(plate, memory, number, cover if wide is None else cover | wide)
 
 
 def forget(plate: Plate, index: int) -> None:

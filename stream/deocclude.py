@@ -140,6 +140,7 @@ def complete(
     network: Network | None = None,
     reach: float = 0.012,
     followed: bool = False,
+    every: int = 1,
 ) -> tuple[tuple[Completed, ...], DeoccludeState]:
     """Complete the `wanted` things that those of `over` hide in part; things that are whole are left out.
 
@@ -147,7 +148,8 @@ def complete(
     that is filled. Without a network only what was seen in other frames can be completed. `followed`: the
     things were looked at in other frames too. Then the background is known, and what the network invents must
     be surer: a thing never seen apart from what hides it may well be a piece of that, and of other things
-    than people it draws no more than rounded shapes.
+    than people it draws no more than rounded shapes. `every`: a thing is looked for anew every so many frames
+    at least, and goes on as it went between.
     """
     done = []
     used = dict(state.used)
@@ -159,7 +161,9 @@ def complete(
         look = looks.look_at(rgb, each, hiding, reach, state.views.get(each.id, ()))
         if look is None:
             continue
-        found, fit = _from_views(state, look, each.id, index)
+        found, fit = _going_on(state, look, each.id, index, every), None
+        if found is None:
+            found, fit = _from_views(state, look, each.id, index)
         if found is None:
             plain = followed and (each.id not in state.views or each.label != "person")
             doubt = _DOUBT if plain else 1.0
@@ -227,6 +231,15 @@ def _from_views(
                 used = _used(last, index, laid, view, fit)
                 return _laid_over(mended, laid.rgb, laid.mask, fit, foreign), used
     return None, None
+
+
+def _going_on(state: DeoccludeState, look: Look, number: int, index: int, every: int) -> _Found | None:
+    """A thing that was laid over a moment ago, as it went on; None when it is to be looked for anew."""
+    last = state.used.get(number)
+    if last is None or last.step is None or not 0 < index - last.index < every:
+        return None
+    place = _carried(last, state.views.get(number, ()), index)
+    return None if place is None else _from_last(look, last, place, index)
 
 
 def _without_views(

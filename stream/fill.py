@@ -14,7 +14,7 @@ from stream import still as still_plate
 from stream.arrays import Bytes, u8
 from stream.background import background, fit
 from stream.boxes import Box, pieces
-from stream.covers import blocked, forget, select
+from stream.covers import assume, blocked, forget, select
 from stream.crops import Inpaint
 from stream.elsewhere import Elsewhere
 from stream.plate import Memory, Plate, vote_size
@@ -65,6 +65,8 @@ def fill(
         if config.hole.shadow:
             core, others = _things(hole, memory)
             drags = dragged(hole, core, others, plate.differences[memory.index])
+            if plate.config.even:
+                assume(plate, memory, hole.tracks, drags)
             # A shadow goes where its thing goes: what is dark beside it for a moment is something else.
             shaded = plate.shaded + _SHADED_RATE * (bool(drags.shadow.any()) - plate.shaded)
             mirror, mirrored = None, 0.0

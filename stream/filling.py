@@ -166,7 +166,7 @@ class Filling:
         if seen.mask is None:
             before = self._kept.get(seen.shot, kept.initial())
             self._kept[seen.shot] = kept.remember(
-                before, seen.frame, seen.tracks, self._verdicts, self._completer
+                before, seen.frame, seen.tracks, self._verdicts, self._completer, self._config.plate.even
             )
 
     def _known(self, shot: int) -> plate.Plate:
@@ -209,6 +209,7 @@ class Filling:
                     self._verdicts,
                     self._config.hole.dilate + self._config.hole.soft,
                     self._completer,
+                    self._config.plate.even,
                 )
                 wanted = kept.widened(wanted, done)
             filled, self._plate[seen.shot] = fill.fill(

@@ -9,17 +9,18 @@ import cv2
 import numpy as np
 
 from stream import deocclude, judge, order, planes
-from stream.arrays import Bytes
+from stream.arrays import Bytes, u8
 from stream.boxes import Box
 from stream.completer import witness
 from stream.deocclude import Completed
 from stream.hole import bounds
 from stream.squares import Network
-from stream.types import INVENTED, REFERENCE, SEEN, Filled, Frame, Hole, Image, Track, Verdict
+from stream.types import INVENTED, REFERENCE, SEEN, Filled, Frame, Hole, Image, Mask, Track, Verdict
 
 _AWAY = 90
 _ALIKE = 8
 _SEAM, _SEAM_LEAST = 5, 24
+_LARGE, _EVERY = 540, 3
 
 Opener = Callable[[], Network | None]
 """Opens the network, or gives it again; None where there is none."""
@@ -45,8 +46,13 @@ def remember(
     tracks: Sequence[Track],
     verdicts: Mapping[int, Verdict],
     open_network: Opener,
+    even: bool = False,
 ) -> KeptState:
-    """Take in the newest frame; nothing is done where nobody who goes comes near one who stays."""
+    """Take in the newest frame; nothing is done where nobody who goes comes near one who stays.
+
+    `even`: no picture may be late, so what is remembered is half as large where the frame is large;
+    `complete` must be told the same.
+    """
     kept, gone = _sides(tracks, verdicts)
     mixed = [each for each in tracks if each.id in kept or each.id in gone]
     passing = [each for each in mixed if each.id in gone]
@@ -66,8 +72,34 @@ def remember(
         return witness(frame.rgb, network)(back, front) if network is not None else 0.0
 
     now, ordering = order.step(state.ordering, mixed, frame.height, seen_by_network)
-    seen = deocclude.observe(state.seen, frame.rgb, frame.index, mixed, now, near, gone)
+    seen = deocclude.observe(state.seen, _picture(frame, even), frame.index, mixed, now, near, gone)
     return KeptState(ordering, seen, {**state.orders, frame.index: now})
+
+
+def _picture(frame: Frame, even: bool) -> Image:
+    """The frame, at half the size where it is large and no picture may be late."""
+    large = frame.height >= _LARGE and frame.width % 2 == frame.height % 2 == 0
+    return frame.half if even and large else frame.rgb
+
+
+def _doubled(done: Completed) -> Completed:
+    """What was completed at half the size, at the size of the frame."""
+    x0, y0, x1, y1 = (2 * each for each in done.box)
+
+    def larger(mask: Bytes | Mask, smooth: bool) -> Bytes:
+        raw = mask.view(np.uint8)
+        how = cv2.INTER_LINEAR if smooth else cv2.INTER_NEAREST
+        return u8(cv2.resize(raw, (x1 - x0, y1 - y0), interpolation=how))
+
+    return replace(
+        done,
+        box=(x0, y0, x1, y1),
+        amodal=larger(done.amodal, smooth=False) > 0,
+        rgb=u8(cv2.resize(done.rgb, (x1 - x0, y1 - y0), interpolation=cv2.INTER_CUBIC)),
+        alpha=larger(done.alpha, smooth=True),
+        origin=larger(done.origin, smooth=False),
+        foreign=larger(done.foreign, smooth=False) > 0,
+    )
 
 
 def _near(thing: Track, passing: Sequence[Track]) -> bool:
@@ -87,10 +119,11 @@ def complete(
     verdicts: Mapping[int, Verdict],
     reach: float,
     open_network: Opener,
+    even: bool = False,
 ) -> tuple[tuple[Completed, ...], KeptState]:
     """Complete who stays and is hidden by who goes, from back to front; mostly nobody is.
 
-    `reach`: how far the hole goes beyond the masks, share of the frame's height.
+    `reach`: how far the hole goes beyond the masks, share of the frame's height. `even`: as in `remember`.
     """
     now = state.orders.get(frame.index)
     if now is None:
@@ -98,9 +131,10 @@ def complete(
     orders = {index: each for index, each in state.orders.items() if index > frame.index}
     kept, gone = _sides(tracks, verdicts)
     hidden = any(pair.back in kept and pair.front in gone for pair in now.pairs)
+    picture = _picture(frame, even)
     done, seen = deocclude.complete(
         state.seen,
-        frame.rgb,
+        picture,
         frame.index,
         tracks,
         now,
@@ -110,9 +144,12 @@ def complete(
         reach=reach,
         # A single picture has no other frames; a clip's first one has those that were looked at ahead.
         followed=frame.index > 0 or bool(orders),
+        every=_EVERY if even else 1,
     )
     ranks = {number: rank for rank, number in enumerate(now.ids)}
     ordered = sorted(done, key=lambda each: -ranks.get(each.track, 0))
+    if picture.shape[0] < frame.height:
+        ordered = [_doubled(each) for each in ordered]
     return tuple(ordered), replace(state, seen=seen, orders=orders)
 
 
@@ -146,7 +183,7 @@ def _with(filled: Filled, done: Completed, hole: Hole) -> Filled:
     mine, its = _common(done.box, filled.box)
     x0, y0 = filled.box[0] + its[1].start, filled.box[1] + its[0].start
     x1, y1 = filled.box[0] + its[1].stop, filled.box[1] + its[0].stop
-    hidden = np.isin(done.origin[mine], (REFERENCE, INVENTED))
+    hidden = (done.origin[mine] == REFERENCE) | (done.origin[mine] == INVENTED)
     open_to = np.minimum(done.alpha[mine], hole.alpha[y0:y1, x0:x1])
     alpha: Bytes = np.where(hidden, open_to, 0).astype(np.uint8)
     if not alpha.any():
@@ -155,7 +192,8 @@ def _with(filled: Filled, done: Completed, hole: Hole) -> Filled:
     if (done.origin == INVENTED).any() and _goes_on(plain, filled.origin[its], done, mine, open_to):
         return filled
     # Where both say the same the background has the pixels themselves.
-    alpha[cv2.absdiff(plain, done.rgb[mine]).max(2) <= _ALIKE] = 0
+    apart = cv2.split(cv2.absdiff(plain, done.rgb[mine]))
+    alpha[cv2.max(cv2.max(apart[0], apart[1]), apart[2]) <= _ALIKE] = 0
     frame = planes.write_back(filled.frame, done.rgb[mine], alpha, (x0, y0, x1, y1))
     origin = filled.origin.copy()
     got = np.where(done.origin[mine] == REFERENCE, SEEN, INVENTED).astype(np.uint8)

@@ -89,9 +89,9 @@ class State:
         return STEPS[self.at]
 
 
-def initial() -> State:
-    """Nothing given up."""
-    return State()
+def initial(since: float = 0.0) -> State:
+    """Nothing given up, and nothing to be given up until a second after `since`."""
+    return State(since=since)
 
 
 def step(state: State, load: Load | None, now: float) -> State:

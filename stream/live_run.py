@@ -8,6 +8,7 @@ one before, so none waits between the two. Under load the steps of `stream.ladde
 
 from __future__ import annotations
 
+import gc
 import queue
 import sys
 import threading
@@ -42,6 +43,7 @@ _TIME_BASE = Fraction(1, 90_000)
 _HICCUP = 3
 """Pictures that may wait while nothing is given up yet: a moment's delay is caught up without a loss."""
 
+_START_SECONDS = 1.0
 _TRIM_FRAMES = 900
 _SWITCH_SECONDS = 0.0005
 _AWAY_SECONDS = 0.5
@@ -100,6 +102,11 @@ class Live:
         height, width = first.rgb.shape[:2]
         self._networks = perceive.open_networks(config, width, height)
         self._inpaint = open_inpaint(config)
+        # To look through all that was loaded would stop every thread for a tenth of a second.
+        gc.collect()
+        gc.freeze()
+        # What was sent while the networks were opened is late, and no sign of a load.
+        self._ladder = ladder.initial(time.monotonic() + _START_SECONDS)
         if camera.kind_of(source) == "file":
             self._waiting.append(replace(first, at=time.monotonic()))
         self._threads = [
@@ -251,6 +258,7 @@ class Live:
             if not self._ended:
                 cv2.setNumThreads(self._before[0])
                 sys.setswitchinterval(self._before[1])
+                gc.unfreeze()
             self._ended = True
             self._lock.notify_all()
 

@@ -132,7 +132,7 @@ class Plate:
     shaded: float = 0.6
     mirrored: float = 0.4
     returns: dict[int, Parallax] = field(default_factory=dict)
-    covers: dict[tuple[int, frozenset[int]], tuple[NDArray[np.uint8], ...]] = field(default_factory=dict)
+    covers: dict[tuple[int, frozenset[int], str], NDArray[np.uint8]] = field(default_factory=dict)
     parts: dict[tuple[int, int], tuple[Box, NDArray[np.uint8]]] = field(default_factory=dict)
     differences: dict[int, Difference] = field(default_factory=dict)
     backgrounds: dict[int, Background] = field(default_factory=dict)

@@ -8,11 +8,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from stream.arrays import Bytes, Float, f32, repeated, u8
+from stream.arrays import Bytes, Float, repeated, u8
 from stream.background import Background
 from stream.boxes import pieces
-from stream.covers import blocked, grown, select
+from stream.consensus import LIKE, PASSING, UNUSUAL, apart_from, confirmed, consensus, last_seen
+from stream.covers import blocked, grown, hidden, select
 from stream.exposure import UNLIT, Gain, exposure
+from stream.newest import newest
 from stream.plate import Memory, Plate, View
 from stream.sources import steps
 from stream.types import Frame, Image
@@ -26,20 +28,17 @@ _NEAREST = 16
 _ENOUGH = 8
 """The nearest frames are asked of all pixels, others only of those that these do not show often enough."""
 
+_CLOSEST, _OTHERS = 8, 16
+"""Where no picture may be late so many of the nearest frames are asked, and so many of all others."""
+
 _ASK_AGAIN = 12
 _APART = 16
 """Pixels between pieces that are asked on their own."""
 
-_MANY, _FEW = 8000, 3
-_LIKE = np.exp(-np.square(np.arange(256)) / (2 * 14.0 * 14.0)).astype(np.float32)
-_UNUSUAL = (0.02 + 0.98 * np.exp(-np.square(np.arange(256) / 20.0))).astype(np.float32)
-_PASSING = 0.25
-"""Seconds after which what was seen is no longer something that was just passing."""
-
-_SAME = 20
 _STRANGE = 40
+"""Grey levels from the background as other times show it at which an answer is not believed."""
+
 _DRIFT = 0.03
-_UNSETTLED = 0.6
 _SAMPLE = 7
 
 
@@ -93,21 +92,26 @@ def recall(
     same_light = max(abs(g - 1) for g in gain) <= _DRIFT
     if last is not None and light is not None and not same_light and plate.config.even:
         # What is known is brought to the new light; to ask again for all of it would take many frames' time.
-        last = replace(last, light=frame.index, rgb=_lit(last.rgb, gain), gains={})
+        gains = {index: _both(each, gain) for index, each in last.gains.items()}
+        last = replace(last, light=frame.index, rgb=_lit(last.rgb, gain), gains=gains)
         light, gain, same_light = current, UNLIT, True
     if last is None or light is None or last.pose != view.pose or not same_light:
         light, gain = current, UNLIT
         nothing = np.zeros(frame.rgb.shape[:2], np.uint8)
-        noisy = _noisy(same, current)
+        noisy = not plate.config.even and _noisy(same, current)
         last = Still(view.pose, forbidden, frame.index, frame.rgb.copy(), nothing, noisy)
     else:
         last = _without(last, forbidden - last.forbidden, same)
-        if (since := frame.index - last.light) < _ASK_AGAIN or since % _ASK_AGAIN == 0:
+        since = frame.index - last.light
+        if not plate.config.even and (since < _ASK_AGAIN or since % _ASK_AGAIN == 0):
             last = replace(last, noisy=_noisy(same, current))
     kept = last.known[box] & wanted
     last.known[:] = 0
     last.known[box] = kept
     new = wanted & (1 - kept)
+    if plate.config.even:
+        _know_newest(last, plate, same, current, light, new, origin, scene)
+        return _lit(last.rgb[box], gain), last.known[box] & wanted, last
     # What hides one piece now hid it for the same frames; so each is asked on its own.
     for left, top, right, bottom in pieces(new, _APART):
         at = np.flatnonzero(new[top:bottom, left:right].view(bool))
@@ -123,11 +127,14 @@ def _without(still: Still, ids: frozenset[int], memories: list[Memory]) -> Still
     """A resting plate that knows nothing where any of some more tracks have been."""
     if not ids:
         return still
+    where: Bytes | None = None
     for memory in memories:
         if memory.ids & ids:
-            where = grown(select(memory.labels, ids))
-            size = still.known.shape[1], still.known.shape[0]
-            still.known[u8(cv2.resize(where, size, interpolation=cv2.INTER_NEAREST)) > 0] = 0
+            mine = select(memory.labels, ids)
+            where = mine if where is None else where | mine
+    if where is not None:
+        size = still.known.shape[1], still.known.shape[0]
+        still.known[u8(cv2.resize(grown(where), size, interpolation=cv2.INTER_NEAREST)) > 0] = 0
     return replace(still, forbidden=still.forbidden | ids)
 
 
@@ -138,6 +145,42 @@ def _lit(rgb: Image, gain: Gain) -> Image:
     levels = np.arange(256, dtype=np.float32)[:, None] * np.array(gain, np.float32) + np.float32(0.5)
     table = np.clip(levels, 0, 255).astype(np.uint8)[None]
     return u8(cv2.LUT(np.ascontiguousarray(rgb).reshape(1, -1, 3), table)).reshape(rgb.shape)
+
+
+def _both(first: Gain, second: Gain) -> Gain:
+    """One change of light after another."""
+    return first[0] * second[0], first[1] * second[1], first[2] * second[2]
+
+
+def _know_newest(
+    still: Still,
+    plate: Plate,
+    same: list[Memory],
+    current: Memory,
+    light: Memory,
+    new: Bytes,
+    origin: tuple[int, int],
+    scene: Background | None,
+) -> None:
+    """Lay the newest sightings of the `new` pixels (of a box at `origin`) into the resting plate."""
+    near = sorted(same, key=lambda m: steps(m.seconds, current.seconds))
+    if len(near) > _CLOSEST + _OTHERS:
+        others = np.linspace(_CLOSEST, len(near) - 1, _OTHERS).astype(int).tolist()
+        near = near[:_CLOSEST] + [near[k] for k in others]
+    # Few frames, and the same ones each time: what was measured once is known.
+    steady = all(_gain(still, plate, m, light) == UNLIT for m in near if m.index % _ASK_AGAIN == 0)
+    rgb, known = newest(
+        near,
+        new,
+        origin,
+        scene,
+        lambda memory: hidden(plate, memory, still.forbidden),
+        lambda memory, rgb: rgb if steady else _lit(rgb, _gain(still, plate, memory, light)),
+        current.seconds,
+    )
+    box = np.s_[origin[1] : origin[1] + new.shape[0], origin[0] : origin[0] + new.shape[1]]
+    cv2.copyTo(rgb, known, still.rgb[box])
+    still.known[box] |= known
 
 
 def _look_up(
@@ -164,9 +207,6 @@ def _look_up(
         usual = _grey(scene.rgb[rows, columns]), scene.sure[rows, columns]
     place = ys * frame.width + xs
 
-    # Where a whole thing becomes known at once and no picture may be late, fewer sightings must do.
-    many = plate.config.even and len(ys) > _MANY
-    most, enough = (_FEW, _FEW) if many else (_SIGHTINGS, _ENOUGH)
     in_cover: dict[tuple[int, ...], NDArray[np.intp]] = {}
 
     def clear_of(memory: Memory, which: NDArray[np.intp] | None) -> NDArray[np.bool_]:
@@ -181,7 +221,7 @@ def _look_up(
     def ask(
         memories: list[Memory], which: NDArray[np.intp]
     ) -> tuple[Image, NDArray[np.bool_], Float, NDArray[np.float64]]:
-        """What memories show at some pixels (K, n, 3), whether that counts (K, n), how near (K, 1), and when.
+        """What memories show at some pixels (K, n, 3), whether that counts (K, n), how near, and when (K, 1).
 
         Only the nearest sightings of a pixel count; no more are asked once every pixel has as many.
         """
@@ -192,7 +232,7 @@ def _look_up(
         asked: list[Memory] = []
         for memory in memories:
             k = len(asked)
-            np.logical_and(clear_of(memory, which), have < most, out=counts[k])
+            np.logical_and(clear_of(memory, which), have < _SIGHTINGS, out=counts[k])
             if not counts[k].any():
                 continue
             memory.rgb.reshape(-1, 3).take(at, 0, out=rgb[k], mode="clip")
@@ -200,22 +240,22 @@ def _look_up(
                 rgb[k] = _lit(rgb[k], _gain(still, plate, memory, light))
             have += counts[k]
             asked.append(memory)
-            if have.min() >= most:
+            if have.min() >= _SIGHTINGS:
                 break
         apart = np.array([steps(m.seconds, current.seconds) for m in asked])
         nearness = (0.05 + np.exp(-apart / 8.0)).astype(np.float32)[:, None]
-        seconds = np.array([m.seconds for m in asked])
+        seconds = np.array([m.seconds for m in asked])[:, None]
         return rgb[: len(asked)], counts[: len(asked)], nearness, seconds
 
     moved = len(plate.memories) > 2 * len(same)
     # The user's masks leave nothing out that might be passing.
-    passing = _PASSING if current.masked is None else -1.0
+    passing = PASSING if current.masked is None else -1.0
     best = frame.rgb[ys, xs]
     known = np.zeros(len(ys), np.uint8)
     often = np.zeros(len(ys), np.uint8)
     for memory in same[:_NEAREST]:
         often += clear_of(memory, None)
-    near = often >= enough
+    near = often >= _ENOUGH
     for which, memories in ((np.flatnonzero(near), same[:_NEAREST]), (np.flatnonzero(~near), same)):
         if not len(which):
             continue
@@ -230,14 +270,14 @@ def _look_up(
             expected = None if usual is None else (usual[0][which], usual[1][which])
             best[which] = _agreed(shown, weight, expected, still.noisy, seconds, passing)
         else:
-            newest = _newest(_grey(shown), counted, seconds, passing)
-            best[which] = np.take_along_axis(shown, newest[None, :, None], 0)[0]
+            latest = last_seen(_grey(shown), counted, seconds, passing)
+            best[which] = np.take_along_axis(shown, latest[None, :, None], 0)[0]
         known[which] = 1
         if moved:
             # Frames from which the camera stood a little otherwise know better what few of these show.
-            sure = _confirmed(_grey(shown), counted, seconds, passing, _grey(best[which][None])[0])
+            sure = confirmed(_grey(shown), counted, seconds, _grey(best[which][None])[0], passing)
             if usual is not None:
-                sure &= _apart(_grey(best[which][None]), usual[0][which])[0] * usual[1][which] < _STRANGE
+                sure &= apart_from(_grey(best[which][None]), usual[0][which])[0] * usual[1][which] < _STRANGE
             known[which] = sure
     return best, known
 
@@ -254,45 +294,17 @@ def _agreed(
     grey = _grey(rgb)
     if usual is not None:
         # What contradicts the background as other times show it is what a mask left out.
-        weight = weight * cv2.LUT(_apart(grey, usual[0]) * usual[1], _UNUSUAL)
-    chosen = _consensus(grey, weight, seconds, passing)
+        weight = weight * cv2.LUT(apart_from(grey, usual[0]) * usual[1], UNUSUAL)
+    chosen = consensus(grey, weight, seconds, passing)
     best: Image = np.take_along_axis(rgb, chosen[None, :, None], 0)[0]
     if not noisy:
         return best
-    share = cv2.LUT(_apart(grey, _grey(best)), _LIKE) * (weight > 0.02 * weight.max(0))
+    share = cv2.LUT(apart_from(grey, _grey(best)), LIKE) * (weight > 0.02 * weight.max(0))
     mean = np.full(best.shape, 0.5, np.float32)
     for picture, part in zip(rgb, share / np.maximum(share.sum(0), 1e-6), strict=True):
         if part.any():
             mean += picture * repeated(part, 3)
     return mean.astype(np.uint8)
-
-
-def _newest(
-    grey: Bytes, counted: NDArray[np.bool_], seconds: NDArray[np.float64], passing: float
-) -> NDArray[np.intp]:
-    """For each of N pixels which of K frames, nearest first, to believe where things come and go always.
-
-    What was seen last is most likely there still, unless it was only passing: the nearest that another frame,
-    more than `passing` seconds apart, confirms.
-    """
-    nearest: NDArray[np.intp] = counted.argmax(0)
-    first = np.take_along_axis(grey, nearest[None], 0)[0]
-    alone = np.flatnonzero(~_confirmed(grey, counted, seconds, passing, first))
-    if len(alone):
-        some, at = grey[:, alone], counted[:, alone]
-        held = np.stack([_confirmed(some, at, seconds, passing, each) for each in some]) & at
-        nearest[alone] = np.where(held.any(0), held.argmax(0), nearest[alone])
-    return nearest
-
-
-def _confirmed(
-    grey: Bytes, counted: NDArray[np.bool_], seconds: NDArray[np.float64], passing: float, one: Bytes
-) -> NDArray[np.bool_]:
-    """Whether frames more than `passing` seconds apart agree with one answer (N,)."""
-    like = (_apart(grey, one) < _SAME) & counted
-    when = seconds[:, None]
-    first = np.where(like, when, np.inf).min(0)
-    return np.asarray(np.where(like, when, -np.inf).max(0) - first > passing)
 
 
 def _gain(still: Still, plate: Plate, memory: Memory, light: Memory) -> Gain:
@@ -302,40 +314,6 @@ def _gain(still: Still, plate: Plate, memory: Memory, light: Memory) -> Gain:
         known = exposure(plate, memory, light, np.eye(3), still.forbidden)
         still.gains[memory.index] = known
     return known
-
-
-def _consensus(
-    grey: Bytes, weight: NDArray[np.float32], seconds: NDArray[np.float64], passing: float
-) -> NDArray[np.intp]:
-    """For each of N pixels which of K frames has most support, of equal ones the nearest in time (the first).
-
-    Where most frames differ something always moves there: then what was seen last is most likely there still.
-    """
-    total = weight.sum(0)
-    chosen: NDArray[np.intp] = (weight > 0).argmax(0)
-    # Nearly everywhere the first agrees with all others, and no other can have more support.
-    first = np.take_along_axis(grey, chosen[None], 0)[0]
-    asked = np.flatnonzero(_support(grey, weight, first) < 0.9 * total)
-    if not len(asked):
-        return chosen
-    grey, weight = np.ascontiguousarray(grey[:, asked]), weight[:, asked]
-    support = np.stack([_support(grey, weight, each) for each in grey])
-    support[weight <= 0] = -1
-    most = support.max(0)
-    near = (support >= 0.9 * most).argmax(0)
-    settled = most >= _UNSETTLED * total[asked]
-    chosen[asked] = np.where(settled, near, _newest(grey, weight > 0, seconds, passing))
-    return chosen
-
-
-def _support(grey: Bytes, weight: Float, one: Bytes) -> Float:
-    """The weight of all frames that agree with one answer, for each of N pixels."""
-    return f32(np.einsum("kn,kn->n", weight, cv2.LUT(_apart(grey, one), _LIKE)))
-
-
-def _apart(grey: Bytes, one: Bytes) -> Bytes:
-    """How far K answers (K, N) are from one (N,)."""
-    return u8(cv2.absdiff(grey, np.broadcast_to(one, grey.shape).copy()))
 
 
 def _noisy(same: list[Memory], current: Memory) -> bool:

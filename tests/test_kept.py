@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
-from test_deocclusion import SIZE, STREET, painted, person
+from test_deocclusion import SIZE, STREET, painted, person, thing
 
 import stream
 from stream import kept
 from stream.deocclude import Answer, Completed
-from stream.types import INVENTED, SEEN, Filled, Frame, Hole
+from stream.types import INVENTED, SEEN, Filled, Frame, Hole, Verdict
 
 CHEAP = {
     "engine.name": "none",
@@ -69,6 +70,32 @@ def test_who_stays_is_whole_in_the_cleaned_clip(tmp_path: Path) -> None:
     found = errors(tmp_path / "out")
     assert len(found) >= 8 and np.mean(found) < 8 and max(found) < 25
     assert not any("could not be completed" in each for each in report.warnings)
+
+
+def test_who_stays_is_whole_where_no_picture_may_be_late() -> None:
+    # Large frames are completed at half their size then, and not each of them from the start.
+    said = {1: Verdict(1, "person", "keep", 0.0, ""), 2: Verdict(2, "person", "remove", 0.0, "")}
+    state, found = kept.initial(), []
+    for index in range(FRAMES):
+        small, labels, hidden, alone = scene(index, False)
+        large, true = (cv2.resize(each, None, fx=3, fy=3) for each in (small, alone))
+        frame = replace(picture_frame(large), index=index, pts=index)
+        tracks = [thing(number, labels == number) for number in (1, 2) if (labels == number).any()]
+        state = kept.remember(state, frame, tracks, said, lambda: None, even=True)
+        done, state = kept.complete(state, frame, tracks, said, 0.01, lambda: None, even=True)
+        if np.count_nonzero(hidden) <= 200:
+            continue
+        assert [each.track for each in done] == [1]
+        x0, y0, x1, y1 = done[0].box
+        drawn = true.copy()
+        own = (done[0].alpha > 127)[..., None]
+        drawn[y0:y1, x0:x1] = np.where(own, done[0].rgb, drawn[y0:y1, x0:x1])
+        behind = cv2.resize(hidden.astype(np.uint8), frame.rgb.shape[1::-1]) > 0
+        covered = np.zeros(behind.shape, bool)
+        covered[y0:y1, x0:x1] = own[..., 0]
+        assert np.mean(covered[behind]) > 0.8
+        found.append(np.abs(drawn[behind].astype(int) - true[behind]).mean())
+    assert len(found) >= 8 and np.mean(found) < 10
 
 
 def test_where_nobody_who_stays_is_hidden_nothing_changes(

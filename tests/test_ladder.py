@@ -23,6 +23,12 @@ def test_nothing_is_given_up_while_all_is_well() -> None:
     assert run(ladder.initial(), None, 10, 60).step.name == "full"
 
 
+def test_what_is_late_at_the_very_beginning_is_no_load() -> None:
+    begun = ladder.initial(10.0)
+    assert run(begun, LATE, 10, 0.9).step.name == "full"
+    assert run(begun, LATE, 10, 1.5).step.name != "full"
+
+
 def test_steps_are_taken_one_by_one_in_their_order() -> None:
     for load in (LATE, DROPPING):
         state, names = ladder.initial(), ["full"]
