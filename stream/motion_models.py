@@ -10,6 +10,9 @@ from stream.geometry import Homography, Points
 
 _BASELINES = (16, 10, 6, 3)
 _EXPLAIN_FRAMES = 8
+_TOGETHER = 0.85
+"""Share of the corners that a model misses which one other model must explain to be a layer."""
+
 _IN_STEP = 3.5
 _PARALLAX = 4.0
 """How many times faster than the median corner a near one may seem to move beside the far layer."""
@@ -142,11 +145,21 @@ def explained(
     moved = float(np.median(np.linalg.norm(target - source, axis=1)))
     missed = (fits >= 1.2 * unit) & (fits < max(1.2 * unit, _PARALLAX * moved))
     share = float(1 - np.mean(missed))
-    if share > 0.6:
-        wild[j] = fits > 4.0 * unit
+    lost = fits > 4.0 * unit
+    if share > 0.6 and (layer.any() or not _one_layer(source[lost], target[lost], unit)):
+        wild[j] = lost
     if share > 0.6 and np.count_nonzero(layer) < 8:
         share = max(share, 1 - _IN_STEP * float(_in_step(target, off, missed).sum()) / len(i))
     return share, wild
+
+
+def _one_layer(source: Points, target: Points, unit: float) -> bool:
+    """Whether corners move together so closely that they are a layer which has not been found yet.
+
+    Things that move by themselves do not, nor do corners badly followed.
+    """
+    found = geometry.robust(source, target, 2.0 * unit) if len(source) >= 8 else None
+    return found is not None and bool(np.mean(found[1]) > _TOGETHER)
 
 
 def _in_step(at: Points, off: Points, which: NDArray[np.bool_]) -> NDArray[np.bool_]:

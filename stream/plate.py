@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from configs.schema import Plate as PlateConfig
-from stream import geometry, parallax
+from stream import geometry, near_layer, parallax
 from stream import motion as camera
 from stream.arrays import u8
 from stream.boxes import Box
@@ -38,6 +38,9 @@ _LAYERED = 0.5
 """Trust from which dense motion is not even measured: of one homography, and of two."""
 
 _UNTOLD = 12
+_LATE = 12
+"""Frames that are told of a second layer when it is found."""
+
 _NOWHERE = geometry.shifting(1e6, 1e6)
 """The map between views that share nothing, or have turned too far from each other."""
 
@@ -48,13 +51,14 @@ class View:
 
     `pose` counts the camera's moves: frames with equal pose show the same view, pixel for pixel. `leg` counts
     the times the camera was lost: views of different legs cannot be related by motion. `seconds`: the frame's
-    time.
+    time. `near`: what speaks for the near layer at each pixel of the reduced picture, where there are two.
     """
 
     motion: Motion
     chain: tuple[Homography, Homography]
     pose: int
     parallax: Parallax | None = None
+    near: near_layer.Evidence | None = None
     leg: int = 0
     seconds: float = 0.0
 
@@ -173,6 +177,9 @@ def observe(plate: Plate, frame: Frame, motion: Motion, labels: Labels, mask: Ma
         view = View(motion, chain, last.pose + (not motion.static), leg=last.leg + lost, seconds=seconds)
     memory = _memory(view, frame, labels, mask)
     trust = trust_of(motion.confidence)
+    if last is not None and trust > 0 and np.count_nonzero(motion.near) >= 8:
+        plate, memory = _with_layers(plate, memory)
+        view = memory.view
     depth = None
     # How deep a scene is shows only after some frames; until then it may be.
     enough = _LAYERED if np.count_nonzero(motion.near) >= 8 else _FLAT
@@ -251,6 +258,78 @@ def _with_parallax(
     move = to_reduced @ view.motion.homographies[0] @ geometry.inverse(to_reduced)
     found, depth = parallax.step(last, grey, hidden, move)
     return replace(view, parallax=found), depth
+
+
+def _with_layers(plate: Plate, memory: Memory) -> tuple[Plate, Memory]:
+    """The plate, and the memory of the frame after it with what speaks for the near layer at each pixel.
+
+    Frames before it that did not know yet of a second layer learn of it.
+    """
+    view = memory.view
+    late = [v for v in plate.views[-_LATE:] if v.leg == view.leg]
+    known = [k for k, v in enumerate(late) if v.near is not None]
+    late = late[known[-1] + 1 :] if known else late
+    if late:
+        motions, chains, first = near_layer.catch_up(
+            [v.motion for v in (*late, view)], [v.chain for v in (*late, view)]
+        )
+        learnt = {
+            v.index: replace(v, motion=motion, chain=chain)
+            for v, motion, chain in zip(late, motions, chains, strict=False)
+        }
+        before = late[0].index
+
+        def taught(old: View) -> View:
+            if old.index < before and old.leg == view.leg:
+                return replace(
+                    old, chain=(_chained(old.chain[0], first[0]), _chained(old.chain[1], first[1]))
+                )
+            return learnt.get(old.index, old)
+
+        plate = replace(
+            plate,
+            views=tuple(map(taught, plate.views)),
+            memories=tuple(replace(m, view=taught(m.view)) for m in plate.memories),
+        )
+    memory = _with_near(memory, plate.memories, -1)
+    later = [memory]
+    for index in sorted((v.index for v in late), reverse=True):
+        own = plate.memory(index)
+        if own is not None:
+            later.append(_with_near(own, later, 1))
+    told = {m.index: m for m in later[1:]}
+    return replace(
+        plate,
+        views=tuple(told[v.index].view if v.index in told else v for v in plate.views),
+        memories=tuple(told.get(m.index, m) for m in plate.memories),
+    ), memory
+
+
+def _with_near(memory: Memory, others: Sequence[Memory], way: int) -> Memory:
+    """A memory with what speaks for the near layer, by frames before it (`way` -1) or after it (1)."""
+    view = memory.view
+    height, width = memory.rgb.shape[:2]
+    to_reduced = scale_to(memory.grey.shape, width, height)
+    from_reduced = geometry.inverse(to_reduced)
+    held = []
+    last = None
+    for other in others:
+        apart = (other.index - view.index) * way
+        if (
+            apart not in (1, *near_layer.BACK)
+            or other.view.leg != view.leg
+            or other.grey.shape != memory.grey.shape
+        ):
+            continue
+        far, near = (to_reduced @ _related(other.view, view, layer) @ from_reduced for layer in (False, True))
+        if apart == 1 and other.view.near is not None:
+            last = other.view.near, far, near
+            if other.view.pose == view.pose:
+                return replace(memory, view=replace(view, near=other.view.near))
+        if apart in near_layer.BACK:
+            held.append((other.grey, other.things, other.view.near, far, near))
+    near_told = near_layer.measure(memory.grey, memory.things, held, last)
+    return replace(memory, view=replace(view, near=near_told))
 
 
 def trust_of(confidence: float) -> float:

@@ -14,6 +14,7 @@ from stream.arrays import Float, f32, u8
 from stream.covers import blocked, hidden
 from stream.exposure import Gain, exposure, exposures
 from stream.geometry import Homography
+from stream.near_layer import UNKNOWN, Evidence
 from stream.plate import Memory, Plate, View, relate, relate_all, relate_from, scale_to
 from stream.types import Frame
 
@@ -47,7 +48,8 @@ class Source:
     `forward` maps its pixels to the frame to fill; `gain`: RGB factors to the frame's exposure. `grey` uint8
     h x w with the gain applied, `valid` uint8 0 or 1. For pixels that were followed one by one, `place` says
     where each lies in the memory ((h, w, 2), reduced pixels of the whole frame) and `doubt` how far off that
-    may be; then `forward` is only good for the exposure.
+    may be; then `forward` is only good for the exposure. `near`: what speaks at each pixel for the near of
+    two layers.
     """
 
     memory: Memory
@@ -57,6 +59,7 @@ class Source:
     valid: NDArray[np.uint8]
     place: Float | None = None
     doubt: Float | None = None
+    near: Evidence | None = None
 
 
 def steps(a: float, b: float) -> float:
@@ -152,9 +155,11 @@ def glimpses(
     for memory in memories:
         forward = among.forwards[near, memory.index]
         covered = hidden(plate, memory, forbidden)
+        told = memory.view.near
         if memory.view.pose == view.pose:
             valid = u8(np.uint8(1) - covered[area.window])
             grey = memory.grey[area.window]
+            told = None if told is None else told[area.window]
         elif not geometry.plausible(forward, frame.width, frame.height, most=1.5):
             continue
         else:
@@ -167,15 +172,21 @@ def glimpses(
                     memory.grey, from_grey, area.size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
                 )
             )
+            if told is not None:
+                told = u8(
+                    cv2.warpPerspective(
+                        told, from_grey, area.size, flags=cv2.INTER_LINEAR, borderValue=UNKNOWN
+                    )
+                )
         if cv2.countNonZero(valid):
-            shown.append((memory, forward, grey, valid))
+            shown.append((memory, forward, grey, valid, told))
     unlit = [(m, forward) for m, forward, *_ in shown if (near, m.index) not in among.gains]
     gains = exposures(plate, [m for m, _ in unlit], current, [f for _, f in unlit], forbidden)
     among.gains.update({(near, m.index): gain for (m, _), gain in zip(unlit, gains, strict=True)})
     lit = [among.gains[near, memory.index] for memory, *_ in shown]
     return [
-        Source(memory, forward, gain, _exposed(grey, gain), valid)
-        for (memory, forward, grey, valid), gain in zip(shown, lit, strict=True)
+        Source(memory, forward, gain, _exposed(grey, gain), valid, near=told)
+        for (memory, forward, grey, valid, told), gain in zip(shown, lit, strict=True)
     ]
 
 

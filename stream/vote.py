@@ -7,7 +7,7 @@ full size, so every pixel of the answer has been resampled once.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import cv2
@@ -21,6 +21,7 @@ from stream.arrays import Bytes, Float, f32, u8
 from stream.assembly import assemble
 from stream.background import Background
 from stream.boxes import Box
+from stream.near_layer import UNKNOWN
 from stream.plate import Memory, Plate, View, vote_size
 from stream.sources import Area, Pool, Source
 from stream.types import Frame, Hole, Image, Motion
@@ -28,6 +29,9 @@ from stream.types import Frame, Hole, Image, Motion
 _AGREE = 14.0
 _DEEP = 0.3
 """Trust below which no homography serves: only followed pixels do."""
+
+_DEEP_IN_TWO = 0.01
+"""The same where two homographies are known, and which pixel goes with which."""
 
 _FLAT = 0.8
 """Trust from which homographies alone serve: they are exact where the scene is flat."""
@@ -43,7 +47,17 @@ _MORE = 9 / 7
 _FLOOR = 1e-30
 _LIKE = np.exp(-np.square(np.arange(256)) / (2 * _AGREE * _AGREE)).astype(np.float32)
 
+_TOLD = np.clip((np.arange(256) - float(UNKNOWN)) / 8.0, -1, 1).astype(np.float32)
+_OWN = tuple(
+    (0.002 + 1 / (1 + np.exp(side * (np.arange(256) - float(UNKNOWN)) / 3.0))).astype(np.float32)
+    for side in (1, -1)
+)
+"""The weight of a source's pixels in the far and in the near layer, by what speaks for near there."""
 
+_PULL = 8.0
+"""Grey levels of disagreement that are made up for by sources showing the near layer, or the far one."""
+
+_SURE = 2
 _UNUSUAL = (0.02 + 0.98 * np.exp(-np.square(np.arange(256) / 20.0))).astype(np.float32)
 
 
@@ -61,12 +75,16 @@ class Ballot:
     """The outcome for one layer, all at reduced size.
 
     `weights`: float32 share of each source; `seen` 0 or 1; `answer`: grey of the best supported source.
+    `near`: whether it is of the near layer, None where layers are not told apart. `told`: float32, -1 to 1,
+    how far sources show the near layer where a pixel that is near would be.
     """
 
     sources: tuple[Source, ...]
     weights: tuple[Float, ...]
     seen: NDArray[np.uint8]
     answer: NDArray[np.uint8]
+    near: bool | None = None
+    told: Float | None = None
 
 
 def recall(
@@ -118,23 +136,27 @@ def _recall(
         usual = grey_scene, u8(scene.sure[area.window] * np.uint8(255))
     needed = u8(cv2.resize(missing * np.uint8(255), area.size, interpolation=cv2.INTER_AREA))
     needed = u8(cv2.dilate((needed > 0).astype(np.uint8), np.ones((3, 3), np.uint8)))
-    candidates: list[list[Source]] = []
+    candidates: list[tuple[list[Source], bool | None]] = []
     two_layers = bool(np.count_nonzero(view.motion.near) >= 8)
     trust = plate.trust if two_layers else trail.trust(plate, view)
-    if view.parallax is not None and (trust < _DEEP or (trust < _FLAT and not two_layers)):
+    deep = _DEEP_IN_TWO if two_layers else _DEEP
+    if view.parallax is not None and (trust < deep or (trust < _FLAT and not two_layers)):
         most = max(3, round(_FOLLOWED * config.sources))
-        candidates.append(choosing.follow(plate, view, current, area, needed, forbidden, most))
+        followed = choosing.follow(plate, view, current, area, needed, forbidden, most)
+        candidates.append((followed, None))
     # Where nothing can be followed, a homography is better than nothing.
-    if trust >= _DEEP or not any(candidates):
+    if trust >= deep or not any(sources for sources, _ in candidates):
         count = round(config.sources * (1 + _MORE * (1 - plate.trust)))
         chosen = choosing.choose(plate, among(), float(frame.time), frame, missing, (x0, y0), count)
         moved = any(m.view.pose != view.pose for m in chosen)
         for near in (False, True) if two_layers and moved else (False,):
-            candidates.append(
-                choosing.glimpses(plate, among(), chosen, view, frame, current, area, forbidden, near)
-            )
+            shown = choosing.glimpses(plate, among(), chosen, view, frame, current, area, forbidden, near)
+            candidates.append((shown, near if two_layers and moved else None))
+    rings = {near: _of_layer(ring, view, area, near) for _, near in candidates}
     ballots = [
-        _ballot(kept, plate.trust, float(frame.time), grey, ring, unit, usual) for kept in candidates if kept
+        _ballot(kept, plate.trust, float(frame.time), grey, rings[near], unit, usual, near)
+        for kept, near in candidates
+        if kept
     ]
     if not ballots:
         return None
@@ -162,6 +184,14 @@ def _ring(hole: Hole, box: Box, area: Area, unit: float) -> NDArray[np.uint8]:
     return u8(np.uint8(1) - hidden)
 
 
+def _of_layer(ring: Bytes, view: View, area: Area, near: bool | None) -> Bytes:
+    """The part of a ring that may belong to a layer: nothing there can miss the other one."""
+    if near is None or view.near is None:
+        return ring
+    low, high = (UNKNOWN - _SURE, 255) if near else (0, UNKNOWN + _SURE)
+    return u8(cv2.bitwise_and(ring, cv2.inRange(view.near[area.window], low, high)))
+
+
 def _ballot(
     sources: Sequence[Source],
     trust: float,
@@ -170,10 +200,12 @@ def _ballot(
     ring: NDArray[np.uint8],
     unit: float,
     usual: tuple[NDArray[np.uint8], NDArray[np.uint8]] | None,
+    near: bool | None,
 ) -> Ballot:
     """Weigh sources by nearness in time, agreement at the rim and with what is usual there, then vote."""
     tau = 2.0 + 16.0 * trust
     weights: list[Float] = []
+    told, everyone = np.zeros(grey.shape, np.float32), np.full(grey.shape, _FLOOR, np.float32)
     for source in sources:
         error = choosing.rim_error(source, grey, ring, 16 * unit)
         nearness = np.exp(-choosing.steps(source.memory.seconds, seconds) / tau)
@@ -185,8 +217,16 @@ def _ballot(
         if usual is not None:
             apart = cv2.bitwise_and(cv2.absdiff(source.grey, usual[0]), usual[1])
             weight = cv2.multiply(weight, cv2.LUT(apart, _UNUSUAL))
-        weights.append(f32(cv2.multiply(weight, source.valid, scale=float(nearness), dtype=cv2.CV_32F)))
-    return tally(sources, weights, unit)
+        weight = f32(cv2.multiply(weight, source.valid, scale=float(nearness), dtype=cv2.CV_32F))
+        if near is not None and source.near is not None:
+            if near:
+                told += f32(cv2.multiply(cv2.LUT(source.near, _TOLD), weight))
+                everyone += weight
+            # What is seen of the other layer is not what lies here.
+            weight = f32(cv2.multiply(weight, cv2.LUT(source.near, _OWN[near])))
+        weights.append(weight)
+    ballot = tally(sources, weights, unit)
+    return replace(ballot, near=near, told=f32(told / everyone) if near else None)
 
 
 def tally(
@@ -245,9 +285,12 @@ def _split(
     ballots: Sequence[Ballot], grey: NDArray[np.uint8], ring: NDArray[np.uint8], unit: float
 ) -> list[Ballot]:
     """Give each pixel to the ballot whose sources agree best in its surroundings and with the rim."""
+    told = next((ballot.told for ballot in ballots if ballot.told is not None), None)
     costs = []
     for ballot in ballots:
         cost = cv2.GaussianBlur(_cost(ballot, grey, ring), (0, 0), 5 * unit)
+        if told is not None and ballot.near is not None:
+            cost = cost + told * np.float32(-_PULL if ballot.near else _PULL)
         costs.append(cost + np.float32(1000) * (1 - ballot.seen))
     best = np.argmin(costs, 0)
     out = []

@@ -143,3 +143,18 @@ def test_homographies_that_no_camera_makes_are_refused():
     assert not geometry.plausible(np.diag([-1.0, 1.0, 1.0]), 320, 180)
     assert not geometry.plausible(np.diag([0.2, 0.2, 1.0]), 320, 180)
     assert not geometry.plausible(np.full((3, 3), np.nan), 320, 180)
+
+
+def test_a_near_layer_is_not_mistaken_for_corners_badly_followed():
+    # Most corners are far, and the near ones are off by more than a following error from the second frame on.
+    far, near = texture(700, 180, 5), texture(1400, 180, 6)
+    pictures = []
+    for t in range(8):
+        picture = far[:, 2 * t : 2 * t + 320].copy()
+        picture[110:] = near[110:, 8 * t : 8 * t + 320]
+        pictures.append(picture)
+    moved = follow(pictures)
+    below = [np.mean(m.corners[:, 1] > 114) for m in moved]
+    assert min(below) > 0.7 * below[0]
+    assert len(moved[-1].homographies) == 2
+    assert moved[-1].near[moved[-1].corners[:, 1] > 114].mean() > 0.8
