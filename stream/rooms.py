@@ -14,7 +14,7 @@ from stream.analysis import Plan
 from stream.completer import open_completer
 from stream.elsewhere import Elsewhere
 from stream.filling import FillingState
-from stream.inpaint import open_inpaint
+from stream.inpaint import inpaint_on_demand
 from stream.masks import MaskReader
 from stream.planes import frame_bytes
 from stream.references import References, read_references, things_of
@@ -65,7 +65,7 @@ class Rooms:
         )
         filling = pipeline.Filling(
             self.config,
-            open_inpaint(self.config),
+            inpaint_on_demand(self.config),
             self.clock,
             self.again,
             self.elsewhere,
