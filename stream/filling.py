@@ -182,6 +182,9 @@ class Filling:
         frame = seen.frame if self._again is None else next(self._again)
         assert frame is not None
         assert frame.index == seen.index
+        if self._wait:
+            # A copy of our own: its RGB goes when it is done, though the frame may be remembered for long.
+            frame = replace(frame)
         for old in [shot for shot in self._plate if shot < seen.shot]:
             del self._plate[old]
             self._kept.pop(old, None)
