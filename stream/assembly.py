@@ -80,14 +80,15 @@ def assemble(
             colour[which] += _weighed(rgb, part, source)
         if len(which):
             used.add(source.memory.index)
+    # Pixels that are background only at full size, at the edge of a mask.
+    left = np.flatnonzero(total == 0)
     for source, _ in shares:
-        # Pixels that are background only at full size, at the edge of a mask.
-        which = np.flatnonzero(total == 0)
-        if not len(which):
+        if not len(left):
             break
-        rgb, clear = _show(plate, source, view, pixels.some(which), forbidden)
-        total[which] = clear
-        colour[which] = _weighed(rgb, clear.astype(np.float32), source)
+        rgb, clear = _show(plate, source, view, pixels.some(left), forbidden)
+        total[left] = clear
+        colour[left] = _weighed(rgb, clear.astype(np.float32), source)
+        left = left[~clear]
     picture = np.zeros((*asked.shape, 3), np.float32)
     seen = np.zeros(asked.shape, np.uint8)
     colour *= _thrice(f32(1 / np.maximum(total, np.float32(1e-12))))
@@ -116,9 +117,10 @@ def _thrice(values: Float) -> Float:
 
 
 def _in_rows(at: NDArray[np.generic]) -> Float:
-    """A list of places (n, 2) as rows of a map."""
-    places = np.zeros((-(-len(at) // _ROW), _ROW, 2), np.float32)
-    places.reshape(-1, 2)[: len(at)] = at
+    """A list of places (n, 2) as rows of a map; the last place fills the last row."""
+    places = np.empty((-(-len(at) // _ROW), _ROW, 2), np.float32)
+    flat = places.reshape(-1, 2)
+    flat[: len(at)], flat[len(at) :] = at, at[-1]
     return places
 
 
@@ -148,7 +150,7 @@ def _show(
         places = f32(cv2.perspectiveTransform(pixels.places, back))
     copied = memory.view.pose == view.pose and source.place is None
     count = len(pixels.index)
-    rgb = _read_frame(memory.frame, places, count, cv2.INTER_NEAREST if copied else cv2.INTER_CUBIC)
+    rgb = _read_frame(memory.frame, places, cv2.INTER_NEAREST if copied else cv2.INTER_CUBIC)
     inside = None
     if not copied and not _all_inside(source, pixels, width, height):
         inside = cv2.inRange(places, (1, 1, 0, 0), (width - 2, height - 2, 0, 0))
@@ -180,18 +182,17 @@ def _moved(place: Float, shape: tuple[int, ...], size: tuple[int, int], pixels: 
     return _at_full_size(moved, pixels)
 
 
-def _read_frame(frame: Frame, places: Float, count: int, how: int) -> Image:
-    """A frame's RGB at places in rows of a map, the first `count` of which matter; converted only there."""
-    at = places.reshape(-1, 2)[:count]
+def _read_frame(frame: Frame, places: Float, how: int) -> Image:
+    """A frame's RGB at places in rows of a map; only what lies around them is converted."""
     size = frame.width, frame.height
     low, high = [0, 0], list(size)
-    for k in (0, 1):
-        least, most = float(at[:, k].min()), float(at[:, k].max())
+    for k, along in enumerate(cv2.split(places)):
+        least, most, *_ = cv2.minMaxLoc(along)
         if math.isfinite(least + most):
             low[k] = min(max(0, int(least) - _TAPS), size[k] - 1)
             high[k] = min(max(low[k] + 1, int(most) + _TAPS + 1), size[k])
     part = part_to_rgb(frame, (low[0], low[1], high[0], high[1]))
-    return _read(part, places - np.array(low, np.float32), how)
+    return _read(part, f32(cv2.subtract(places, (*low, 0, 0))), how)  # type: ignore[call-overload]
 
 
 def _read(image: Bytes, places: Float, how: int) -> Bytes:
