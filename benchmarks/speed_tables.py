@@ -38,6 +38,19 @@ def throughput_table(data: Any) -> str:
     return f"{rows(head, body)}\n\n{data['machine']}, clips of {data['frames']} frames."
 
 
+def speed_table(data: Any) -> str:
+    """One row a size, one column a camera and number of people: frames a second, and times the floor."""
+    shown = {(row["size"], row["camera"], row["things"]): row for row in data["rows"]}
+    columns = list(dict.fromkeys((camera, things) for _, camera, things in shown))
+    body = []
+    for size in dict.fromkeys(size for size, _, _ in shown):
+        found = [shown[size, *column] for column in columns]
+        body.append([size, *[f"{row['ours']['fps']:.0f} ({row['times_floor']:.1f})" for row in found]])
+    names = [f"{camera}, {'one person' if things == 1 else f'{things} people'}" for camera, things in columns]
+    told = "Frames a second; in brackets the processor time as a multiple of decoding and encoding alone."
+    return f"{rows(['', *names], body)}\n\n{told} {data['machine']}."
+
+
 def sizes_table(data: Any) -> str:
     """One row a size: processor time of the three scenes of benchmarks.speed, and of their stages."""
     sizes = sorted({tuple(row["size"]) for row in data["sizes"]})

@@ -1,4 +1,4 @@
-"""Rewrite the tables in docs/ from the JSON that the other benchmarks wrote: python -m benchmarks.tables"""
+"""Rewrite the tables of README and docs/ from what the other benchmarks wrote: python -m benchmarks.tables"""
 
 from __future__ import annotations
 
@@ -294,6 +294,7 @@ TABLES = {
     "latency": (speed_tables.latency_table, "benchmarks/latency.json", "docs/live.md"),
     "clips": (speed_tables.clips_table, "benchmarks/clips.json", "docs/performance.md"),
     "throughput": (speed_tables.throughput_table, "benchmarks/throughput.json", "docs/performance.md"),
+    "speed": (speed_tables.speed_table, "benchmarks/throughput.json", "README.md"),
     "transports": (
         lambda data: rows(*page_tables.transports(data)),
         "benchmarks/transports.json",

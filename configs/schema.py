@@ -121,9 +121,7 @@ class Engine(_Section):
     name: Literal["auto", "eager", "inductor", "openvino", "tensorrt", "none"] = Field(
         "auto", description="which one; none = no network at all, masks say what goes"
     )
-    precision: Literal["auto", "f32", "f16", "bf16", "int8"] = Field(
-        "auto", description="int8: the segmentator on OpenVINO only, the other networks as with auto"
-    )
+    precision: Literal["auto", "f32", "f16", "bf16"] = "auto"
     threads: int = Field(0, ge=0, description="for the networks; 0 = all cores")
     cache: bool = True
 

@@ -17,7 +17,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 Run = Callable[[Sequence[Any]], Sequence[Any]]
 """A network ready to run: positional inputs to outputs, NumPy arrays or tensors as the back end prefers."""
 
-PRECISIONS = ("f32", "f16", "bf16", "int8")
+PRECISIONS = ("f32", "f16", "bf16")
 _RUNS = 15
 _TIMING_SECONDS = 1.0
 USE_EAGER = "use the engine eager, which always works"
@@ -57,7 +57,6 @@ TOLERANCE = {
     "f32": Difference(largest=0.1, mean=5e-3),
     "f16": Difference(largest=0.5, mean=0.02),
     "bf16": Difference(largest=2.0, mean=0.1),
-    "int8": Difference(largest=2.0, mean=0.1),
 }
 """What is accepted of an engine, for each precision: the one table for builds and tests."""
 

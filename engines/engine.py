@@ -124,9 +124,8 @@ def open_engine(
 
     `module` is taken over (evaluation mode, perhaps another device), or is a function that makes it.
     `example_inputs` fix shapes and dtypes, and should look like real inputs: the difference from eager is
-    measured with them. `precision` is auto, f32, f16, bf16 or int8 (OpenVINO only); auto goes below f32 only
-    where that is native and stays within `TOLERANCE`. `threads` 0 means
-    what `give_threads` gave, else all.
+    measured with them. `precision` is auto, f32, f16 or bf16; auto goes below f32 only where that is native
+    and stays within `TOLERANCE`. `threads` 0 means what `give_threads` gave, else all.
 
     **The fast path**: give `graph`, a digest of everything the network is made from (`graph_digest`), pass a
     function for `module` and NumPy arrays. Then a network in the cache is opened without making the module
@@ -212,14 +211,11 @@ class _Request:
 
 
 def _open(name: str, request: _Request) -> Engine:
-    wish = request.precision
-    if name != "openvino" and wish == "int8":
-        raise EngineUnavailable(f"{name} has no int8", hint="use the engine openvino, or precision auto")
     if name == "eager":
-        return _open_eager(request, wish)
+        return _open_eager(request)
     backend = backend_for(name)
     backend.require()
-    precisions = backend.precisions(wish)
+    precisions = backend.precisions(request.precision)
     key: dict[str, str] = {}
     program = None
     reason = "the cache is off"
@@ -318,11 +314,11 @@ def _run_to_end(run: Run, inputs: Sequence[Any], place: str) -> None:
         torch.cuda.synchronize()
 
 
-def _open_eager(request: _Request, wish: str) -> Engine:
+def _open_eager(request: _Request) -> Engine:
     """Eager keeps no files; below f32 its difference is measured at each opening."""
     from engines import eager
 
-    precision = eager.precisions(wish)[0]
+    precision = eager.precisions(request.precision)[0]
     reference, _ = request.reference
     place = eager.torch_device()
     run = eager.wrap(request.module.to(place), precision, request.count)

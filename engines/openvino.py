@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from engines import hardware, quantise, threads
+from engines import hardware, threads
 from engines.base import USE_EAGER, Array, EngineError, EngineUnavailable, Run, first_line
 
 if TYPE_CHECKING:
@@ -46,8 +46,9 @@ def precisions(wanted: str) -> tuple[str, ...]:
     """bf16 only where both OpenVINO and the processor have it: OpenVINO's own default would emulate it."""
     if wanted != "auto":
         return (wanted,)
-    native = hardware.native_bf16() and "BF16" in _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-    return ("bf16", "f32") if native else ("f32",)
+    if hardware.native_bf16() and "BF16" in _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        return ("bf16", "f32")
+    return ("f32",)
 
 
 def torch_device() -> str:
@@ -83,17 +84,13 @@ def build(program: ExportedProgram, precision: str, count: int) -> bytes:
             model = openvino.convert_model(program)
         # The converter forgets the fixed sizes; with them OpenVINO plans memory and kernels once.
         model.reshape({index: list(shape) for index, shape in enumerate(shapes)})
-        if precision == "int8":
-            quantise.quantise(core, model)
         compiled = core.compile_model(model, "CPU", settings(precision, count))
         data = bytes(compiled.export_model().getvalue())
         taken = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
-    except EngineError:
-        raise
     except Exception as error:  # conversion and compilation raise several unrelated types
         said = f"OpenVINO cannot compile this network: {first_line(error)}"
         raise EngineError(said, hint=USE_EAGER) from error
-    if taken != _hint(precision):  # it does not say so itself
+    if taken != precision:  # it does not say so itself
         raise EngineUnavailable(
             f"OpenVINO takes {taken} for {precision} on this processor", hint=f"use {taken}"
         )
@@ -123,17 +120,10 @@ def load(data: bytes, precision: str, count: int) -> Run:
     return run
 
 
-def _hint(precision: str) -> str:
-    """What is computed in what has no 8-bit kernel, or is the precision itself."""
-    if precision != "int8":
-        return precision
-    return "bf16" if hardware.native_bf16() else "f32"
-
-
 def settings(precision: str, count: int) -> dict[str, Any]:
     """Everything that has a machine-dependent default is said."""
     return {
-        "INFERENCE_PRECISION_HINT": _hint(precision),
+        "INFERENCE_PRECISION_HINT": precision,
         "INFERENCE_NUM_THREADS": threads.threads_for(count),
         "NUM_STREAMS": 1,
         "PERFORMANCE_HINT": "LATENCY",

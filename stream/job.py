@@ -51,6 +51,11 @@ class Job:
     provenance: Path | None = None
     report: Path | None = None
 
+    @property
+    def may_copy(self) -> bool:
+        """Whether packets may be copied: a deinterlaced picture is never the input's."""
+        return self.smart_copy and not self.deinterlace
+
 
 @dataclass(frozen=True)
 class Progress:
@@ -120,9 +125,8 @@ def clean(
                     with clock.time("encode"):
                         _end_part(each, outputs, points, tally, perf_counter() - started)
                     continue
-                outputs.sink.damaged = source.damaged
                 with clock.time("encode"):
-                    outputs.write(each)
+                    outputs.write(each, may_copy=not source.damaged)
                 tally.add(each)
                 if tally.frames % _GIVE_BACK == 0:
                     give_back()
@@ -163,8 +167,8 @@ class _Outputs:
     log: Log | None
     provenance: Provenance | None
 
-    def write(self, filled: Filled) -> None:
-        self.sink.write(filled)
+    def write(self, filled: Filled, may_copy: bool) -> None:
+        self.sink.write(filled, may_copy=may_copy)
         if self.provenance is not None:
             self.provenance.write(filled)
         if self.log is not None:
@@ -180,7 +184,7 @@ def _open_outputs(
         info,
         lossless=job.lossless,
         overwrite=job.overwrite,
-        smart_copy=job.smart_copy and not job.deinterlace,
+        smart_copy=job.may_copy,
         begun=positions.get("output"),
     )
     stack.enter_context(sink)

@@ -62,11 +62,6 @@ class NetworkSpec:
         from_list = self.weights if "." in self.weights else weights_path(self.weights)
         return graph_digest(self.builder, {"variant": self.variant}, from_list)
 
-    def _precision(self, config: Config) -> str:
-        """The configured precision; only the segmentator bears int8."""
-        wish = config.engine.precision
-        return "auto" if wish == "int8" and self.name != "segmentator" else wish
-
     def open(self, config: Config) -> Engine:
         """Open the network on the configured engine; torch is not imported when the cache has it.
 
@@ -85,7 +80,7 @@ class NetworkSpec:
             self.build,
             examples,
             name=config.engine.name,
-            precision=self._precision(config),
+            precision=config.engine.precision,
             cache=config.engine.cache,
             graph=graph,
             label=self.label,

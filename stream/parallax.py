@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream import geometry
-from stream.arrays import Bytes, Float, f32, u8
+from stream.arrays import Bytes, Float, f32, repeated, u8
 from stream.geometry import Homography
 
 _UNIT = 64.0
@@ -148,7 +148,7 @@ def _carry(
     residual = f32(cv2.copyTo(flow, good, guess.copy()))
     # Noise of one measurement would grow with every frame that a pixel is hidden.
     share = np.where(wrong > _SURPRISE, np.float32(1), np.float32(_TRUST_NEW if old.fitted else 1))
-    kept = f32(cv2.copyTo(f32(foretold + _twice(share) * surprise), fresh, guess))
+    kept = f32(cv2.copyTo(f32(foretold + repeated(share, 2) * surprise), fresh, guess))
     before = _read(old.doubt, grid + residual)
     late = cv2.blur(np.minimum(wrong, np.float32(4)), (5, 5))
     doubt = np.where(fresh > 0, 0.7 * before + 0.3 * late, before)
@@ -190,26 +190,20 @@ def spread(values: Float, known: Bytes) -> Float:
     Push-pull over a pyramid (Gortler et al., "The lumigraph", SIGGRAPH 1996, section 3.4).
     """
     channels = values.shape[2]
-    several = _twice if channels == 2 else (lambda plane: plane[..., None])
     weight = known.astype(np.float32)
-    levels = [(f32(values * several(weight)), weight)]
+    levels = [(f32(values * repeated(weight, channels)), weight)]
     while min(levels[-1][1].shape) > 3:
         sums, weights = levels[-1]
         smaller = cv2.pyrDown(weights)
         levels.append((f32(cv2.pyrDown(sums).reshape(*smaller.shape, -1)), f32(smaller)))
     sums, weights = levels[-1]
-    out = sums / several(f32(np.maximum(weights, np.float32(1e-6))))
+    out = f32(sums / repeated(f32(np.maximum(weights, np.float32(1e-6))), channels))
     for sums, weights in levels[-2::-1]:
         coarse = cv2.pyrUp(out, dstsize=weights.shape[::-1]).reshape(sums.shape)
         # What is known counts fully from a weight of one on, in part below.
-        mean = sums * several(f32(np.float32(1) / np.maximum(weights, np.float32(1e-6))))
-        out = coarse + several(f32(np.minimum(weights, np.float32(1)))) * (mean - coarse)
-    return f32(out)
-
-
-def _twice(plane: Float) -> Float:
-    """A plane as both channels of a field: to multiply by a column would take far longer."""
-    return f32(cv2.merge([plane, plane]))
+        mean = sums * repeated(f32(np.float32(1) / np.maximum(weights, np.float32(1e-6))), channels)
+        out = f32(coarse + repeated(f32(np.minimum(weights, np.float32(1))), channels) * (mean - coarse))
+    return out
 
 
 def _foretell(carried: Float, flow: Float, fresh: Bytes, grid: Float, start: Float) -> Float:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream import geometry
+from stream.arrays import median
 from stream.regions import Box
 
 Path = NDArray[np.float64]
@@ -107,7 +108,7 @@ def speed(distance: NDArray[np.float64], seconds: NDArray[np.float64]) -> float:
     long = seconds >= _BASELINE_SECONDS
     if not long.any():
         return 0.0
-    return _median(distance[long] / seconds[long])
+    return float(median(distance[long] / seconds[long]))
 
 
 def wander(path: Path, box: Box, width: int) -> float:
@@ -126,13 +127,7 @@ def picture_speed(path: Path, time: float, box: Box) -> float:
         return 0.0
     centres = (boxes[long, :2] + boxes[long, 2:]) / 2
     now = np.array([(box[0] + box[2]) / 2, (box[1] + box[3]) / 2])
-    return _median(np.hypot(*(centres - now).T) / seconds[long])
-
-
-def _median(values: NDArray[np.float64]) -> float:
-    """NumPy's own takes twenty times as long for so few."""
-    ordered = np.sort(values)
-    return float((ordered[(len(ordered) - 1) // 2] + ordered[len(ordered) // 2]) / 2)
+    return float(median(np.hypot(*(centres - now).T) / seconds[long]))
 
 
 def subject_now(

@@ -168,7 +168,7 @@ def clean_segment(
         rooms = open_rooms(stack, source, config, masks, files)
         place = packets.with_name(f"{packets.stem}{output.suffix}")
         sink = open_sink(
-            place, whole, lossless=job.lossless, overwrite=True, copy_streams=False, smart_copy=_copies(job)
+            place, whole, lossless=job.lossless, overwrite=True, copy_streams=False, smart_copy=job.may_copy
         )
         stack.callback(sink.abandon)
         tally = Tally(input=str(input), output=str(output), config=config, info=whole)
@@ -185,9 +185,8 @@ def clean_segment(
                 continue
             if segment.end is not None and time >= segment.end:
                 break
-            sink.damaged = source.damaged
             with rooms.clock.time("encode"):
-                sink.write(each)
+                sink.write(each, may_copy=not source.damaged)
             tally.add(each)
             first_things, last = (first_things if last else _things(each)), each
             if tally.frames % _GIVE_BACK == 0:
@@ -228,7 +227,7 @@ def join(
         whole,
         lossless=job.lossless,
         overwrite=job.overwrite,
-        smart_copy=_copies(job),
+        smart_copy=job.may_copy,
         packets=packets,
     ) as sink:
         sink.close()
@@ -249,10 +248,6 @@ def join(
     if job.report is not None:
         report.write(job.report)
     return report
-
-
-def _copies(job: Job) -> bool:
-    return job.smart_copy and not job.deinterlace
 
 
 def _counted(

@@ -74,8 +74,7 @@ class Sink:
     `warnings` says before the first frame what the output cannot hold, `streams_copied` what is copied beside
     the video. `close` makes the output whole and gives it its name. Leaving the context by an exception, or
     calling `abandon`, leaves nothing behind, unless `end_part` was called: then another run can go on from
-    there. Closing twice is harmless, writing after closing a ValueError. `damaged`: to be set when the input
-    turns out to be; from then on nothing is copied.
+    there. Closing twice is harmless, writing after closing a ValueError.
     """
 
     def __init__(
@@ -87,7 +86,6 @@ class Sink:
         self._part = part
         self._overwrite = overwrite
         self._open = True
-        self.damaged = False
         self._frames = 0 if begun is None else begun.frames
         self._resumable = begun is not None
 
@@ -117,13 +115,16 @@ class Sink:
         else:
             self.abandon()
 
-    def write(self, frame: Frame | Filled) -> None:
-        """Write the next frame; raises OutputError when it cannot be stored."""
+    def write(self, frame: Frame | Filled, *, may_copy: bool = True) -> None:
+        """Write the next frame; raises OutputError when it cannot be stored.
+
+        `may_copy`: with `smart_copy`, the input's packet may stand for it where nothing was changed.
+        """
         if not self._open:
             raise ValueError("write to a closed sink")
         with self._told():
             if isinstance(frame, Filled):
-                self._writer.write(frame.frame, frame.frame is frame.before and not self.damaged)
+                self._writer.write(frame.frame, may_copy and frame.frame is frame.before)
             else:
                 self._writer.write(frame)
         self._frames += 1

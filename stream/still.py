@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from stream.arrays import Bytes, Float, f32, u8
+from stream.arrays import Bytes, Float, f32, repeated, u8
 from stream.background import Background
 from stream.boxes import pieces
 from stream.covers import blocked, grown, select
@@ -241,7 +241,7 @@ def _agreed(rgb: Image, weight: Float, usual: tuple[Bytes, Bytes] | None, noisy:
     mean = np.full(best.shape, 0.5, np.float32)
     for picture, part in zip(rgb, share / np.maximum(share.sum(0), 1e-6), strict=True):
         if part.any():
-            mean += picture * _thrice(part)
+            mean += picture * repeated(part, 3)
     return mean.astype(np.uint8)
 
 
@@ -306,11 +306,6 @@ def _noisy(same: list[Memory], current: Memory) -> bool:
     if np.count_nonzero(calm) < 100:
         return True
     return bool(mean[calm].mean() < 0.95 * last[calm].mean())
-
-
-def _thrice(values: Float) -> Float:
-    """Each value three times, (n, 3): to multiply rows of three by a column would be far slower."""
-    return f32(cv2.cvtColor(values.reshape(1, -1), cv2.COLOR_GRAY2RGB)).reshape(-1, 3)
 
 
 def _grey(rgb: Image) -> Bytes:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from configs.schema import Track as TrackConfig
 from stream import association, geometry, life, pieces, regions
+from stream.arrays import median
 from stream.association import Shapes
 from stream.life import Life, Scene
 from stream.shrink import halved
@@ -119,9 +120,7 @@ def _predict_all(
             & (corners[:, 1] < y1 + high)
         )
         if near.sum() >= 6:
-            ordered = np.sort(drift[near], axis=0)  # their median; NumPy's own takes far longer
-            middle = (ordered[(len(ordered) - 1) // 2] + ordered[len(ordered) // 2]) / 2
-            mine = geometry.shifting(*middle) @ homography
+            mine = geometry.shifting(*median(drift[near])) @ homography
         out.append(life.predict(each, mine, scene))
     count = len(state.lives)
     return tuple(out[:count]), tuple(out[count:])

@@ -22,6 +22,8 @@ from stream.source_info import SourceInfo
 from stream.types import Frame
 
 _IDR, _SPS, _PPS = 5, 7, 8
+_IDS = 32
+"""A sequence's parameter sets have numbers below this (H.264, 7.4.2.1.1)."""
 _START = b"\0\0\0\1"
 _LARGEST = 64 << 20
 """Bytes of a group that are held; a longer one is encoded."""
@@ -57,22 +59,25 @@ class Waiting:
 class Untouched:
     """Frames in; out come frames that are to be encoded, and whole groups that are to be copied.
 
-    `headers`: the input's parameter sets as Annex B. `free_id`: a number that none of them has.
+    `headers`: the input's parameter sets as Annex B. `rank`: the profile and level they ask for. `free_id`: a
+    number that none of them has. `open_untouched` makes it.
     """
 
-    def __init__(self, info: SourceInfo, waiting: Waiting | None = None) -> None:
-        """Open the input a second time. `waiting`: what an earlier run held back."""
+    def __init__(
+        self,
+        info: SourceInfo,
+        container: av.container.InputContainer,
+        sets: list[bytes],
+        free_id: int,
+        groups: Generator[Group, None, None],
+        waiting: Waiting | None,
+    ) -> None:
         self._info = info
-        self._container = open_container(Path(info.path))
-        stream = self._container.streams[info.stream]
-        assert isinstance(stream, VideoStream)
-        sets, self._length = _parameter_sets(bytes(stream.codec_context.extradata or b""))
+        self._container = container
         self.headers = b"".join(_START + each for each in sets)
         self.rank = _rank(sets)
-        used = {_number(each) for each in sets}
-        self.free_id = next(number for number in range(32) if number not in used)
-        self.usable = {_kind(each) for each in sets} == {_SPS, _PPS}
-        self._groups = _groups(self._container, stream, frozenset(sets), self._length)
+        self.free_id = free_id
+        self._groups = groups
         self._group: Group | None = None
         self._next: Group | None = None
         self._count = 0
@@ -238,7 +243,7 @@ def rank_of(extradata: bytes) -> tuple[int, ...]:
 
 
 def _rank(sets: list[bytes]) -> tuple[int, ...]:
-    return max(((each[1], each[3]) for each in sets if _kind(each) == _SPS), default=())
+    return max(((each[1], each[3]) for each in sets if _kind(each) == _SPS and len(each) > 3), default=())
 
 
 def _kind(unit: bytes) -> int:
@@ -268,13 +273,18 @@ def open_untouched(
     if not fits:
         return None
     try:
-        opened = Untouched(info, waiting)
-    except (InputError, IndexError, ValueError):
+        opened = open_container(Path(info.path))
+    except InputError:
         return None
-    if opened.usable:
-        return opened
-    opened.close()
-    return None
+    stream = opened.streams[info.stream]
+    assert isinstance(stream, VideoStream)
+    sets, length = _parameter_sets(bytes(stream.codec_context.extradata or b""))
+    free = set(range(_IDS)) - {_number(each) for each in sets}
+    if not free or {_kind(each) for each in sets} != {_SPS, _PPS}:
+        opened.close()
+        return None
+    groups = _groups(opened, stream, frozenset(sets), length)
+    return Untouched(info, opened, sets, min(free), groups, waiting)
 
 
 def shown_for(group: Group) -> int:

@@ -55,7 +55,7 @@ def build(
     ] = None,
     preset: Annotated[str, typer.Option(help="The preset runs will use.")] = "tourist",
     engine: Annotated[str, typer.Option(help="auto, openvino, inductor, tensorrt or eager.")] = "auto",
-    precision: Annotated[str, typer.Option(help="auto, f32, f16, bf16 or int8.")] = "auto",
+    precision: Annotated[str, typer.Option(help="auto, f32, f16 or bf16.")] = "auto",
 ) -> None:
     """Compile every network of a run for these frame sizes, so that the first run starts at once."""
     import time

@@ -1,12 +1,13 @@
 """Complete things one by one or all at once: train both ways for the same time and compare them.
 
-    python -m benchmarks.parallel DATA [--minutes 6] [--pictures 150] [--json FILE] [--sheet FILE]
+    python -m benchmarks.deocclusion_parallel DATA [--minutes 6] [--pictures 150] [--json FILE] [--sheet FILE]
 
 DATA is a folder of training data (docs/training.md). Pictures are ensembles of three to six things put
 before each other (models/training/ensembles.py), their masks as rough as a segmentator's. Two networks start
 from random weights and are given as much processor time each: `direct` (models/deocclusion.py, masks only)
-sees one thing in the square around it, `parallel` (models/parallel.py) all things of a picture in one map.
-Rows of `parallel`, as in the paper's table 2: one thing a pass, the things of a layer together, all together.
+sees one thing in the square around it, `parallel` (models/deocclusion_parallel.py) all things of a
+picture in one map. Rows of `parallel`, as in the paper's table 2: one thing a pass, the things of a layer
+together, all together.
 
 amodal_iou and hidden_iou are of things that were not trained on and of which 10-60 % is hidden, given the
 order; ms is processor time a picture, PyTorch, one thread, all of its things completed.
@@ -27,8 +28,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.deocclusion import Deocclusion, build_deocclusion
+from models.deocclusion_parallel import Parallel, build_parallel
 from models.framing import SIDE
-from models.parallel import Parallel, build_parallel
 from models.training import deocclusion as recipe
 from models.training.ensembles import Ensemble, draw_ensemble
 from models.training.loop import Average, cosine, set_rate

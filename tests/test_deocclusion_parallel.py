@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from models.parallel import build_parallel
+from models.deocclusion_parallel import build_parallel
 from models.training.ensembles import VIEW, draw_ensemble
 from models.training.occlusions import CANVAS, Whole, by_kind
 

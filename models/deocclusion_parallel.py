@@ -4,7 +4,7 @@ After PACO (Liu et al., "Object-level Scene Deocclusion", SIGGRAPH 2024) at comp
 part goes through a first convolution, the results are summed into one map of the whole view, which is looked
 at once, and each thing is decoded from it with its visible mask as the query. Things that lie on top of each
 other share cells; so the things of one layer, which do not touch, may go together, and layers one by one.
-Not the default: `benchmarks/parallel.py` compares it with the direct network (docs/layers.md).
+Not the default: `benchmarks/deocclusion_parallel.py` compares it with the direct network (docs/layers.md).
 """
 
 from __future__ import annotations
