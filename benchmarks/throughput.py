@@ -114,7 +114,10 @@ def measured(how: str, clip: Path, output: Path, *settings: str) -> dict[str, An
     began = perf_counter()
     command = [sys.executable, "-m", "benchmarks.throughput", how, str(clip), str(output)]
     command += [part for each in settings for part in ("--set", each)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE)
+    # With its code compiled on disk, as any program has that is installed.
+    surroundings = {**os.environ, "PYTHONPYCACHEPREFIX": str(output.parent / "bytecode")}
+    surroundings.pop("PYTHONDONTWRITEBYTECODE", None)
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, env=surroundings)
     assert process.stdout is not None
     text = process.stdout.read()
     _, status, used = os.wait4(process.pid, 0)

@@ -35,13 +35,13 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
 
 from benchmarks import walks
 from benchmarks.noise import NOISE, Told
 from benchmarks.walks import RATE, Shot, Walk
 from configs.schema import Config, load_config
 from stream import judge, motion, perceive, regions, track
+from stream.assignment import best_pairs
 from stream.types import Action, Frame, Mask, Perception, Track, Verdict
 
 OUT = Path(__file__).with_suffix(".json")
@@ -208,7 +208,7 @@ def matched(moments: Sequence[Moment]) -> dict[str, float]:
     table = np.zeros((len(things), len(numbers)))
     for (thing, number), frames in together.items():
         table[things.index(thing), numbers.index(number)] = frames
-    agreed = float(table[linear_sum_assignment(table, maximize=True)].sum())
+    agreed = float(sum(table[pair] for pair in best_pairs(table)))
     return {**count, "agreed": agreed}
 
 
@@ -225,8 +225,7 @@ def _pairs(overlap: NDArray[np.float64], ids: Sequence[int], last: dict[int, int
     for thing, number in last.items():
         if number in ids and score[thing, ids.index(number)] > 0:
             score[thing, ids.index(number)] += 10
-    rows, columns = linear_sum_assignment(score, maximize=True)
-    return {int(r): ids[c] for r, c in zip(rows, columns, strict=True) if score[r, c] > 0}
+    return {row: ids[column] for row, column in best_pairs(score)}
 
 
 def known_at(moments: Sequence[Moment], ahead: int) -> list[dict[int, Action]]:
@@ -297,8 +296,7 @@ class NoiseCount:
         found = seen.instances
         boxes = np.array([each.box for each in found], np.float64).reshape(-1, 4)
         overlap = np.where(truth.counts[:, None], _overlap(truth, boxes), 0)
-        rows, columns = linear_sum_assignment(overlap, maximize=True)
-        pairs = {int(r): int(c) for r, c in zip(rows, columns, strict=True) if overlap[r, c] >= SAME}
+        pairs = {row: column for row, column in best_pairs(overlap) if overlap[row, column] >= SAME}
         masks = [each.mask for each in found]
         inside, covered = _cover(truth.masks, masks), _cover(masks, truth.masks)
         for thing in np.flatnonzero(truth.counts):

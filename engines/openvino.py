@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
+import threading
 import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,12 @@ if TYPE_CHECKING:
     from torch.export import ExportedProgram
 
 TENSORS = False
+
+_one_by_one = threading.Lock()
+_has_run = threading.Event()
+"""Set when a network has run in this process. Until then networks are opened and run one by one: at its first
+call OpenVINO sets up tables, asks Python for their contents meanwhile, and two threads would wait for each
+other for ever, one for the interpreter and one for the tables."""
 
 
 def _core() -> Any:
@@ -92,11 +99,20 @@ def build(program: ExportedProgram, precision: str, count: int) -> bytes:
 
 def load(data: bytes, precision: str, count: int) -> Run:
     """Open a blob; the returned function releases the GIL while it computes and returns fresh arrays."""
-    compiled = _core().import_model(io.BytesIO(data), "CPU", settings(precision, count))
-    request = compiled.create_infer_request()
-    ports = list(compiled.outputs)
+    with _one_by_one:
+        compiled = _core().import_model(io.BytesIO(data), "CPU", settings(precision, count))
+        request = compiled.create_infer_request()
+        ports = list(compiled.outputs)
 
     def run(inputs: Sequence[Any]) -> list[Array]:
+        if _has_run.is_set():
+            return infer(inputs)
+        with _one_by_one:
+            results = infer(inputs)
+        _has_run.set()
+        return results
+
+    def infer(inputs: Sequence[Any]) -> list[Array]:
         # Inputs are read where they lie; outputs are copied, for the next call writes over OpenVINO's own.
         results = request.infer(list(inputs), share_inputs=True, share_outputs=False)
         return [results[port] for port in ports]

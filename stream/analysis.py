@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
 import cv2
@@ -14,6 +14,9 @@ from configs.schema import Config
 from stream import judge, motion, perceive, shots, track
 from stream.clock import Clock
 from stream.types import Action, Frame, Mask, Motion, Perception, Track, Verdict
+
+Labels = tuple[NDArray[np.uint16], dict[int, str]]
+"""A frame's things as the user draws them: the id of each pixel, 0 = nothing, and the class of each id."""
 
 
 @dataclass(frozen=True)
@@ -60,8 +63,28 @@ def initial(first_id: int = 1) -> AnalysisState:
     return AnalysisState(motion.initial(), track.initial(first_id), judge.initial(), shots.initial())
 
 
+@dataclass(frozen=True)
+class Plan:
+    """What is to be done with a frame, before any network has seen it.
+
+    `cut`: a shot begins here. `things`, `stuff`: whether the networks look for them. `after`: the plan's own
+    part of the state after the frame, the rest of it is left empty.
+    """
+
+    frame: Frame
+    cut: bool
+    things: bool
+    stuff: bool
+    mask: Mask | None
+    labels: Labels | None
+    after: AnalysisState
+
+
 class Analysis:
     """Frames in, one `Seen` each out: everything that must be known before a hole can be filled.
+
+    A frame goes through `plan`, `perceive` and `follow`, which `push` does in one. Frames are planned and
+    followed in their order; in between, several may be perceived at once, for that depends on nothing else.
 
     `still`: the frames are pictures on their own, so nothing can be said of what passes. `state`: where an
     earlier run ended.
@@ -79,19 +102,12 @@ class Analysis:
     ) -> None:
         self._config, self._networks, self._relation, self._clock = config, networks, relation, clock
         self._still = still
-        state = state or initial()
-        self._motion, self._tracks, self._judge, self._shots = (
-            state.motion,
-            state.tracks,
-            state.judge,
-            state.shots,
-        )
-        self._last_tracks = state.last_tracks
-        self._since = state.since
-        self._shot = state.shot
-        self._stuff = state.stuff
-        self._looked_at = state.looked_at
-        self.cuts = list(state.cuts)
+        self._planned = self._state = state or initial()
+
+    @property
+    def cuts(self) -> list[Fraction]:
+        """When each shot began that has been seen so far."""
+        return list(self._planned.cuts)
 
     def configure(self, config: Config, relation: judge.Relation) -> None:
         """Go on with other settings from the next frame on; `perceive.size` and the models cannot change."""
@@ -101,106 +117,99 @@ class Analysis:
         self,
         frame: Frame,
         mask: Mask | None = None,
-        labels: tuple[NDArray[np.uint16], dict[int, str]] | None = None,
+        labels: Labels | None = None,
         asked: Mapping[int, Action] | None = None,
     ) -> Seen:
         """Analyse the next frame; `mask` and `labels` are the user's, in frame size.
 
         `asked`: what the user says of single tracks, by id; it is stronger than every rule.
         """
-        config, clock = self._config, self._clock
-        with clock.time("shots"):
-            cut, self._shots = shots.step(self._shots, frame)
-        if cut or self._shot < 0:
-            self._begin_shot(frame)
-        with clock.time("perceive"):
-            perception = self._perceive(frame, labels)
+        plan = self.plan(frame, mask, labels)
+        return self.follow(plan, self.perceive(plan), asked)
+
+    def plan(self, frame: Frame, mask: Mask | None = None, labels: Labels | None = None) -> Plan:
+        """Say what is to be done with the next frame: `push`'s first part."""
+        last, config = self._planned, self._config
+        with self._clock.time("shots"):
+            cut, shown = shots.step(last.shots, frame)
+        cut = cut or last.shot < 0
+        if cut:
+            last = replace(last, shot=last.shot + 1, cuts=(*last.cuts, frame.time), since=0, looked_at=None)
+        look = last.looked_at is None or frame.time - last.looked_at >= config.perceive.stuff_seconds
+        skip = last.since % config.perceive.every != 0
+        self._planned = replace(
+            last, shots=shown, since=last.since + 1, looked_at=frame.time if look else last.looked_at
+        )
+        return Plan(frame, cut, not skip or look, look, mask, labels, self._planned)
+
+    def perceive(self, plan: Plan) -> Perception | None:
+        """Run the networks on a frame: `push`'s second part, for several frames at once if need be."""
+        if not plan.things:
+            return None
+        able = self._config.engine.name != "none"
+        with self._clock.time("perceive"):
+            perception = perceive.perceive(
+                self._networks,
+                plan.frame,
+                look_at_stuff=plan.stuff and able,
+                look_at_things=plan.labels is None and able,
+                config=self._config,
+            )
+            if plan.labels is None:
+                return perception
+            return perceive.from_labels(*plan.labels, plan.frame, perception)
+
+    def follow(
+        self, plan: Plan, perception: Perception | None, asked: Mapping[int, Action] | None = None
+    ) -> Seen:
+        """Go on with all that lasts longer than a frame: `push`'s last part."""
+        config, clock, frame = self._config, self._clock, plan.frame
+        last = self._state
+        if plan.cut:
+            begun = track.initial(last.tracks.next_id)
+            last = replace(last, motion=motion.initial(), tracks=begun, judge=judge.initial(), last_tracks=())
+        stuff = perception.stuff if plan.stuff and perception is not None else last.stuff
         with clock.time("motion"):
-            blocked = self._blocked(frame, perception, mask)
-            moved, self._motion = motion.step(self._motion, frame, blocked)
+            blocked = self._blocked(plan, perception, last.last_tracks)
+            moved, camera = motion.step(last.motion, frame, blocked)
         with clock.time("track"):
-            tracks, self._tracks = track.step(self._tracks, perception, moved, frame, config.track)
+            tracks, followed = track.step(last.tracks, perception, moved, frame, config.track)
         with clock.time("judge"):
-            verdicts, self._judge = judge.step(
-                self._judge,
+            verdicts, judged = judge.step(
+                last.judge,
                 tracks,
-                self._stuff,
+                stuff,
                 self._relation,
                 config.judge,
                 frame,
                 still=self._still,
                 asked=asked or {},
             )
-        self._last_tracks = tracks
+        self._state = replace(
+            plan.after, motion=camera, tracks=followed, judge=judged, last_tracks=tracks, stuff=stuff
+        )
         return Seen(
             frame=frame,
             index=frame.index,
             time=frame.time,
-            shot=self._shot,
+            shot=plan.after.shot,
             motion=moved,
             tracks=tracks,
             verdicts=verdicts,
             things=label_map(tracks, perceive.working_size(config, frame)),
-            stuff=self._stuff,
-            mask=mask,
-            after=self._state(),
+            stuff=stuff,
+            mask=plan.mask,
+            after=self._state,
         )
 
-    def _state(self) -> AnalysisState:
-        return AnalysisState(
-            motion=self._motion,
-            tracks=self._tracks,
-            judge=self._judge,
-            shots=self._shots,
-            last_tracks=self._last_tracks,
-            since=self._since,
-            shot=self._shot,
-            stuff=self._stuff,
-            looked_at=self._looked_at,
-            cuts=tuple(self.cuts),
-        )
-
-    def _begin_shot(self, frame: Frame) -> None:
-        self._shot += 1
-        self.cuts.append(frame.time)
-        self._motion = motion.initial()
-        self._tracks = track.initial(self._tracks.next_id)
-        self._judge = judge.initial()
-        self._last_tracks = ()
-        self._since = 0
-        self._looked_at = None
-
-    def _perceive(
-        self, frame: Frame, labels: tuple[NDArray[np.uint16], dict[int, str]] | None
-    ) -> Perception | None:
-        config = self._config
-        look = self._looked_at is None or frame.time - self._looked_at >= config.perceive.stuff_seconds
-        skip = self._since % config.perceive.every != 0
-        self._since += 1
-        if skip and not look:
-            return None
-        able = config.engine.name != "none"
-        perception = perceive.perceive(
-            self._networks,
-            frame,
-            look_at_stuff=look and able,
-            look_at_things=labels is None and able,
-            config=config,
-        )
-        if labels is not None:
-            perception = perceive.from_labels(labels[0], labels[1], frame, perception)
-        if look:
-            self._stuff, self._looked_at = perception.stuff, frame.time
-        return perception
-
-    def _blocked(self, frame: Frame, perception: Perception | None, mask: Mask | None) -> Mask:
+    def _blocked(self, plan: Plan, perception: Perception | None, last: Sequence[Track]) -> Mask:
         """Pixels no background corner may lie on: every thing that might move, and the user's mask."""
         masks: Sequence[Mask]
         if perception is None:
-            masks = [each.instance.mask for each in self._last_tracks]
+            masks = [each.instance.mask for each in last]
         else:
             masks = [each.mask for each in perception.instances]
-        height, width = perceive.working_size(self._config, frame)
+        height, width = perceive.working_size(self._config, plan.frame)
         blocked = np.zeros((height, width), bool)
         for each in masks:
             if each.shape == blocked.shape:
@@ -209,8 +218,8 @@ class Analysis:
                 blocked |= (
                     cv2.resize(each.astype(np.uint8), (width, height), interpolation=cv2.INTER_AREA) > 0
                 )
-        if mask is not None:
-            small = cv2.resize(mask.astype(np.uint8), (width, height), interpolation=cv2.INTER_AREA)
+        if plan.mask is not None:
+            small = cv2.resize(plan.mask.astype(np.uint8), (width, height), interpolation=cv2.INTER_AREA)
             blocked |= small > 0
         return blocked
 

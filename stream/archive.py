@@ -15,6 +15,7 @@ import numpy as np
 from stream.arrays import Bytes, u8
 from stream.geometry import corner_motion
 from stream.places import EVERYONE, Picture, keep, most_redundant
+from stream.planes import to_rgb
 from stream.plate import Memory, View, relate
 
 _EVERY = 1.0
@@ -75,7 +76,9 @@ def observe(archive: Archive, memory: Memory, shot: int) -> Archive:
     motion = memory.view.motion
     few = replace(motion, corners=motion.corners[:0], ids=motion.ids[:0], near=motion.near[:0])
     view = replace(memory.view, motion=few, parallax=None)
-    picture = keep(memory.rgb, labels, seconds=memory.seconds, shot=shot, view=view, grey=memory.grey)
+    picture = keep(
+        to_rgb(memory.frame), labels, seconds=memory.seconds, shot=shot, view=view, grey=memory.grey
+    )
     pictures = _few_of_a_view([*archive.pictures, picture])
     held = sum(each.nbytes for each in pictures)
     while pictures and (held > archive.budget or len(pictures) > _MOST):
@@ -113,6 +116,6 @@ def _clear(memory: Memory) -> Bytes:
 
 def _elsewhere(view: View, memory: Memory) -> bool:
     """Whether the camera has turned far since `view`."""
-    height, width = memory.rgb.shape[:2]
-    moved = corner_motion(relate(view, memory.view, direct=False), width, height)
+    width = memory.frame.width
+    moved = corner_motion(relate(view, memory.view, direct=False), width, memory.frame.height)
     return not moved < _MOVED * width

@@ -5,6 +5,7 @@ Only the pixels that are asked for are touched, as a list: holes fill less than 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -17,15 +18,19 @@ from stream.arrays import Bytes, Float, f32, repeated, u8
 from stream.boxes import Box
 from stream.covers import blocked
 from stream.exposure import UNLIT
+from stream.planes import part_to_rgb
 from stream.plate import Plate, View, scale_to
 from stream.sources import Source
-from stream.types import Image
+from stream.types import Frame, Image
 
 _SHARP = np.array([0.02, -0.05, 1.06, -0.05, 0.02], np.float32)
 """Raises the finest detail by what the mean of cubic interpolations at many phases has lost of it."""
 
 _ROW = 1024
 """Pixels a row of the maps that lists are sampled through; OpenCV takes no map longer than 32767."""
+
+_TAPS = 3
+"""Pixels that cubic interpolation reads beyond a place, and one more."""
 
 Shares = Sequence[tuple[Source, Float]]
 """Sources, and their shares of each pixel of a box at reduced size."""
@@ -75,14 +80,15 @@ def assemble(
             colour[which] += _weighed(rgb, part, source)
         if len(which):
             used.add(source.memory.index)
+    # Pixels that are background only at full size, at the edge of a mask.
+    left = np.flatnonzero(total == 0)
     for source, _ in shares:
-        # Pixels that are background only at full size, at the edge of a mask.
-        which = np.flatnonzero(total == 0)
-        if not len(which):
+        if not len(left):
             break
-        rgb, clear = _show(plate, source, view, pixels.some(which), forbidden)
-        total[which] = clear
-        colour[which] = _weighed(rgb, clear.astype(np.float32), source)
+        rgb, clear = _show(plate, source, view, pixels.some(left), forbidden)
+        total[left] = clear
+        colour[left] = _weighed(rgb, clear.astype(np.float32), source)
+        left = left[~clear]
     picture = np.zeros((*asked.shape, 3), np.float32)
     seen = np.zeros(asked.shape, np.uint8)
     colour *= repeated(f32(1 / np.maximum(total, np.float32(1e-12))), 3)
@@ -106,9 +112,10 @@ def _weighed(rgb: Bytes, share: Float, source: Source) -> Float:
 
 
 def _in_rows(at: NDArray[np.generic]) -> Float:
-    """A list of places (n, 2) as rows of a map."""
-    places = np.zeros((-(-len(at) // _ROW), _ROW, 2), np.float32)
-    places.reshape(-1, 2)[: len(at)] = at
+    """A list of places (n, 2) as rows of a map; the last place fills the last row."""
+    places = np.empty((-(-len(at) // _ROW), _ROW, 2), np.float32)
+    flat = places.reshape(-1, 2)
+    flat[: len(at)], flat[len(at) :] = at, at[-1]
     return places
 
 
@@ -127,7 +134,7 @@ def _show(
     Without the gain; copied where the pose is the same.
     """
     memory = source.memory
-    height, width = memory.rgb.shape[:2]
+    height, width = memory.frame.height, memory.frame.width
     cover = blocked(plate, memory, forbidden)
     places = pixels.places
     if source.place is not None:
@@ -137,7 +144,8 @@ def _show(
         back = geometry.inverse(source.forward)
         places = f32(cv2.perspectiveTransform(pixels.places, back))
     copied = memory.view.pose == view.pose and source.place is None
-    rgb = _read(memory.rgb, places, cv2.INTER_NEAREST if copied else cv2.INTER_CUBIC)
+    count = len(pixels.index)
+    rgb = _read_frame(memory.frame, places, cv2.INTER_NEAREST if copied else cv2.INTER_CUBIC)
     inside = None
     if not copied and not _all_inside(source, pixels, width, height):
         inside = cv2.inRange(places, (1, 1, 0, 0), (width - 2, height - 2, 0, 0))
@@ -146,7 +154,6 @@ def _show(
     clear = _read(cover, places, cv2.INTER_NEAREST) == 0
     if inside is not None:
         clear &= u8(inside) > 0
-    count = len(pixels.index)
     return rgb.reshape(-1, 3)[:count], clear.ravel()[:count]
 
 
@@ -168,6 +175,19 @@ def _moved(place: Float, shape: tuple[int, ...], size: tuple[int, int], pixels: 
     moved[..., 0] = (place[..., 0] - np.arange(columns, dtype=np.float32) - pixels.box[0] / fx) * fx
     moved[..., 1] = (place[..., 1] - np.arange(rows, dtype=np.float32)[:, None] - pixels.box[1] / fy) * fy
     return _at_full_size(moved, pixels)
+
+
+def _read_frame(frame: Frame, places: Float, how: int) -> Image:
+    """A frame's RGB at places in rows of a map; only what lies around them is converted."""
+    size = frame.width, frame.height
+    low, high = [0, 0], list(size)
+    for k, along in enumerate(cv2.split(places)):
+        least, most, *_ = cv2.minMaxLoc(along)
+        if math.isfinite(least + most):
+            low[k] = min(max(0, int(least) - _TAPS), size[k] - 1)
+            high[k] = min(max(low[k] + 1, int(most) + _TAPS + 1), size[k])
+    part = part_to_rgb(frame, (low[0], low[1], high[0], high[1]))
+    return _read(part, f32(cv2.subtract(places, (*low, 0, 0))), how)  # type: ignore[call-overload]
 
 
 def _read(image: Bytes, places: Float, how: int) -> Bytes:

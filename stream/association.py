@@ -12,8 +12,8 @@ from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
 
+from stream.assignment import best_pairs
 from stream.regions import Box, box_overlap
 
 Floats = NDArray[np.float64]
@@ -145,11 +145,8 @@ def _match(
         return
     part = score[np.ix_(rows, columns)]
     # What is below the limit must not be traded for: as good as nothing at all.
-    for row, column in zip(
-        *linear_sum_assignment(np.where(part < least, 0, part), maximize=True), strict=True
-    ):
-        if part[row, column] >= least:
-            matched[int(rows[row])] = int(columns[column])
+    for row, column in best_pairs(np.where(part < least, 0, part)):
+        matched[int(rows[row])] = int(columns[column])
 
 
 def colours(

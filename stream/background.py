@@ -93,7 +93,7 @@ def _moved(known: Background, there: Memory, memory: Memory, plate: Plate) -> Ba
 def _into(other: Memory, memory: Memory) -> geometry.Homography | None:
     """The map from another frame to this one at the size at which sources are compared."""
     shape = memory.half.shape
-    to_half = scale_to(shape, memory.rgb.shape[1], memory.rgb.shape[0])
+    to_half = scale_to(shape, memory.frame.width, memory.frame.height)
     into = to_half @ relate(other.view, memory.view, direct=False) @ geometry.inverse(to_half)
     return into if geometry.plausible(into, shape[1], shape[0], most=0.8) else None
 

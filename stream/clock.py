@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from threading import Lock
 from time import perf_counter
 from typing import TypeVar
 
@@ -12,10 +13,11 @@ _END = object()
 
 
 class Clock:
-    """Seconds spent in each stage, added up over a run."""
+    """Seconds spent in each stage, added up over a run and over the threads that do the same."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
+        self._lock = Lock()
 
     @contextmanager
     def time(self, stage: str) -> Iterator[None]:
@@ -24,7 +26,9 @@ class Clock:
         try:
             yield
         finally:
-            self.seconds[stage] = self.seconds.get(stage, 0.0) + perf_counter() - began
+            spent = perf_counter() - began
+            with self._lock:
+                self.seconds[stage] = self.seconds.get(stage, 0.0) + spent
 
     def timed(self, stage: str, items: Iterable[T]) -> Iterator[T]:
         """Pass `items` on, adding the time it takes to get each of them."""

@@ -74,7 +74,7 @@ def exposures(
 def _moved(memory: Memory, mask: Bytes, forward: Homography) -> tuple[Bytes, Bytes]:
     """A memory's `small` and which of its pixels are fit to compare, brought to the current frame."""
     size = mask.shape[1], mask.shape[0]
-    to_small = scale_to(mask.shape, memory.rgb.shape[1], memory.rgb.shape[0])
+    to_small = scale_to(mask.shape, memory.frame.width, memory.frame.height)
     into = to_small @ forward @ geometry.inverse(to_small)
     small = u8(cv2.warpPerspective(memory.small, into, size, flags=cv2.INTER_LINEAR))
     return small, u8(cv2.warpPerspective(mask, into, size, flags=cv2.INTER_NEAREST))

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from configs.schema import Config
 from stream import fill, hindsight, hole, judge, kept, plate
@@ -131,7 +133,8 @@ class Filling:
         with self._clock.time("plate"):
             self._remember(seen)
         self._analysed, self._analysis = seen.index + 1, seen.after
-        self._waiting.append(replace(seen, frame=self._held(seen.frame), after=None))
+        held = replace(seen, frame=self._held(seen.frame), after=None)
+        self._waiting.append(_packed(held) if self._wait else held)
         while self._waiting and self._ripe(self._waiting[0], seen):
             yield self._next()
 
@@ -151,7 +154,7 @@ class Filling:
             yield self._next()
 
     def _next(self) -> Filled:
-        done = self._fill(self._waiting.popleft())
+        done = self._fill(_unpacked(self._waiting.popleft()))
         self._frames += 1
         return done
 
@@ -182,6 +185,9 @@ class Filling:
         frame = seen.frame if self._again is None else next(self._again)
         assert frame is not None
         assert frame.index == seen.index
+        if self._wait:
+            # A copy of our own: its RGB goes when it is done, though the frame may be remembered for long.
+            frame = replace(frame)
         for old in [shot for shot in self._plate if shot < seen.shot]:
             del self._plate[old]
             self._kept.pop(old, None)
@@ -241,5 +247,30 @@ def _maskless(each: Track) -> Track:
     return replace(each, instance=replace(each.instance, mask=np.zeros((0, 0), bool)))
 
 
+def _packed(seen: Seen) -> Seen:
+    """With a bit for each pixel of the tracks' masks: six things in ninety frames would take 100 MB."""
+    return replace(
+        seen, tracks=tuple(_with_mask(each, lambda mask: np.packbits(mask, axis=1)) for each in seen.tracks)
+    )
+
+
+def _unpacked(seen: Seen) -> Seen:
+    return replace(seen, tracks=tuple(_whole_mask(each, seen) for each in seen.tracks))
+
+
+def _whole_mask(each: Track, seen: Seen) -> Track:
+    """A track with its mask as it was; one that was never packed as it is."""
+    if each.instance.mask.dtype == bool:
+        return each
+    width = seen.things.shape[1]
+    return _with_mask(each, lambda bits: np.unpackbits(bits, axis=1, count=width).view(bool))
+
+
+def _with_mask(each: Track, change: Callable[[NDArray[Any]], NDArray[Any]]) -> Track:
+    return replace(each, instance=replace(each.instance, mask=change(each.instance.mask)))
+
+
 def _moment(seen: Seen) -> hindsight.Moment:
-    return hindsight.Moment(seen.index, float(seen.time), seen.tracks, seen.motion)
+    """A frame's tracks; of those that begin here the masks are asked for."""
+    tracks = tuple(_whole_mask(each, seen) if each.first == seen.index else each for each in seen.tracks)
+    return hindsight.Moment(seen.index, float(seen.time), tracks, seen.motion)

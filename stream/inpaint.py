@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -31,6 +33,29 @@ def open_inpaint(config: Config) -> Inpaint | None:
         _, fine = engine(_picture(image) * (1 - hollow), hollow, _picture(reference), _plane(validity))
         shown = np.clip(fine[0].transpose(1, 2, 0) * 255 + 0.5, 0, 255).astype(np.uint8)
         return np.where(hole[..., None] > 0, shown, image).astype(np.uint8)
+
+    return inpaint
+
+
+def inpaint_on_demand(config: Config) -> Inpaint | None:
+    """What `open_inpaint` gives, opened when it is first called: many clips show all that was behind.
+
+    Raises errors of the weights at once.
+    """
+    if not config.fill.inpaint or config.engine.name == "none":
+        return None
+    inpainter_spec(config).graph()
+    opened = cache(lambda: open_inpaint(config))
+
+    def inpaint(
+        image: NDArray[np.uint8],
+        hole: NDArray[np.uint8],
+        reference: NDArray[np.uint8],
+        validity: NDArray[np.uint8],
+    ) -> Image:
+        network = opened()
+        assert network is not None
+        return network(image, hole, reference, validity)
 
     return inpaint
 

@@ -54,6 +54,14 @@ class NetworkSpec:
         load_weights(network, self.weights)
         return network.eval()
 
+    def graph(self) -> str:
+        """What identifies the network for the cache; raises what `open` does where there are no weights."""
+        from engines import graph_digest
+        from models.weights import weights_path
+
+        from_list = self.weights if "." in self.weights else weights_path(self.weights)
+        return graph_digest(self.builder, {"variant": self.variant}, from_list)
+
     def open(self, config: Config) -> Engine:
         """Open the network on the configured engine; torch is not imported when the cache has it.
 
@@ -64,11 +72,9 @@ class NetworkSpec:
                 f"the engine none runs no network, and this needs the {self.name}",
                 hint="choose another --engine, or clean with --masks",
             )
-        from engines import example_inputs, graph_digest, open_engine
-        from models.weights import weights_path
+        from engines import example_inputs, open_engine
 
-        from_list = self.weights if "." in self.weights else weights_path(self.weights)
-        graph = graph_digest(self.builder, {"variant": self.variant}, from_list)
+        graph = self.graph()
         examples = example_inputs(self.channels, self.height, self.width)
         return open_engine(
             self.build,

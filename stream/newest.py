@@ -17,6 +17,7 @@ from stream.arrays import Bytes, u8
 from stream.background import Background
 from stream.boxes import Box
 from stream.consensus import UNUSUAL, apart_from, consensus, last_seen
+from stream.planes import part_to_rgb
 from stream.plate import Memory
 from stream.sources import steps
 from stream.types import Image
@@ -63,7 +64,8 @@ def newest(
         mine = (chosen.take(rows[down], 0).take(columns[across], 1) == k).view(np.uint8)
         mine &= new[inner][down, across]
         memory = memories[k]
-        shown = memory.rgb[top + down.start : top + down.stop, left + across.start : left + across.stop]
+        part = left + across.start, top + down.start, left + across.stop, top + down.stop
+        shown = part_to_rgb(memory.frame, part)
         cv2.copyTo(lit(memory, shown), mine, colours[inner][down, across])
         known[inner][down, across] |= mine
     return colours, known
@@ -72,8 +74,8 @@ def newest(
 def _cells(memory: Memory, box: Box) -> tuple[tuple[slice, slice], NDArray[np.intp], NDArray[np.intp]]:
     """The part of the small picture that a box of the frame lies in, and in which of its rows and columns."""
     height, width = memory.grey.shape
-    rows = np.arange(box[1], box[3]) * height // memory.rgb.shape[0]
-    columns = np.arange(box[0], box[2]) * width // memory.rgb.shape[1]
+    rows = np.arange(box[1], box[3]) * height // memory.frame.height
+    columns = np.arange(box[0], box[2]) * width // memory.frame.width
     part = slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
     return part, rows - rows[0], columns - columns[0]
 

@@ -8,6 +8,8 @@ of it look alike, are the labels of a Markov random field; seams cost what the t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +20,15 @@ from stream.seams import assign
 
 Offsets = NDArray[np.int32]
 """(N, 2): what is at (x, y) is copied from (x + dx, y + dy)."""
+
+Planes = Sequence[cv2.typing.MatLike]
+Places = tuple[NDArray[np.int64], NDArray[np.int64]]
+
+_ROWS = 64
+"""Targets that are compared with all sources in one step, so that it fits the cache."""
+
+_AT_ONCE = 60_000
+"""Pixels of all offsets together that are worked on in one step."""
 
 _LABELS = 24
 _POOL = 80
@@ -124,12 +135,19 @@ def _nearest(
     targets: Float, table: Float, at: NDArray[np.int64], sources: NDArray[np.int64], apart: float
 ) -> Offsets:
     """The offset (dx, dy) from each target to the source that is most like it and not closer than `apart`."""
-    unlike = (table * table).sum(1)[None] - 2 * targets @ table.T
     here, there = at.astype(np.float32), sources.astype(np.float32)
-    away = (here * here).sum(1)[:, None] + (there * there).sum(1)[None] - 2 * here @ there.T
-    unlike[away < apart * apart] = np.inf
-    best = unlike.argmin(1)
-    sure = np.isfinite(unlike[np.arange(len(best)), best])
+    own, places = (table * table).sum(1)[None], (there * there).sum(1)[None]
+    best, sure = np.zeros(len(at), np.intp), np.zeros(len(at), bool)
+    for first in range(0, len(at), _ROWS):
+        some = slice(first, first + _ROWS)
+        unlike = -2 * targets[some] @ table.T
+        unlike += own
+        away = -2 * here[some] @ there.T
+        away += (here[some] * here[some]).sum(1)[:, None]
+        away += places
+        unlike[away < apart * apart] = np.inf
+        best[some] = unlike.argmin(1)
+        sure[some] = np.isfinite(np.take_along_axis(unlike, best[some][:, None], 1)[:, 0])
     return np.asarray((sources[best] - at)[sure][:, ::-1], np.int32)
 
 
@@ -159,22 +177,27 @@ def _costs(
     wide = (x0, y0, x1, y1)
     inner = slice(box[1] - y0, box[3] - y0), slice(box[0] - x0, box[2] - x0)
     known = 1 - missing[y0:y1, x0:x1].astype(np.float32)
-    here = picture[y0:y1, x0:x1]
     soft = f32(cv2.GaussianBlur(picture, (0, 0), 1.5))
     guide = f32(cv2.GaussianBlur(rough, (0, 0), 1.5))[y0:y1, x0:x1]
+    here, around = cv2.split(picture[y0:y1, x0:x1]), cv2.split(guide)
+    everywhere, softly = cv2.split(picture), cv2.split(soft)
     size = float(max(height, width))
     costs = np.empty((len(pool), box[3] - box[1], box[2] - box[0]), np.float32)
     blocked = np.empty(costs.shape, bool)
-    for number, offset in enumerate(pool):
-        there = _shifted(picture, wide, offset)
-        free = _allowed(missing, wide, offset)
-        unlike = _square(here, there)
-        unlike = np.where(free, unlike, np.float32(_TOP / 2)) * known
-        rim = f32(cv2.blur(unlike, (9, 9), borderType=cv2.BORDER_CONSTANT))
-        rough_unlike = f32(cv2.blur(_square(guide, _shifted(soft, wide, offset)), (5, 5)))
-        far = np.float32(60 * (abs(offset[0]) + 5 * abs(offset[1])) / size)
-        costs[number] = (2 * rim + np.float32(belief) * rough_unlike)[inner] + far
-        blocked[number] = ~free[inner]
+    # Many at a time, for each step takes as long to begin as to do on a small box; but what fits the cache.
+    step = max(1, _AT_ONCE // ((x1 - x0) * (y1 - y0)))
+    for first in range(0, len(pool), step):
+        some = pool[first : first + step]
+        free = _allowed(missing, wide, some)
+        places = _places(missing.shape, wide, some)
+        unlike = np.where(free, _unlike(here, everywhere, places), np.float32(_TOP / 2)) * known
+        rough_unlike = _unlike(around, softly, places)
+        blocked[first : first + step] = ~free[:, inner[0], inner[1]]
+        for number, offset in enumerate(some):
+            rim = f32(cv2.blur(unlike[number], (9, 9), borderType=cv2.BORDER_CONSTANT))
+            other = f32(cv2.blur(rough_unlike[number], (5, 5)))
+            far = np.float32(60 * (abs(offset[0]) + 5 * abs(offset[1])) / size)
+            costs[first + number] = (2 * rim + np.float32(belief) * other)[inner] + far
     return np.where(blocked, np.float32(4 * _TOP), costs), blocked
 
 
@@ -194,12 +217,26 @@ def _cover(costs: Float) -> NDArray[np.int64]:
     return np.array(chosen, np.int64)
 
 
-def _square(a: Float, b: Float) -> Float:
-    """Mean squared difference of colours, never above the top."""
-    difference = a - b
-    red, green, blue = cv2.split(difference * difference)
-    mean = (f32(red) + f32(green) + f32(blue)) / np.float32(3)
-    return np.asarray(np.minimum(mean, np.float32(_TOP)), np.float32)
+def _unlike(here: Planes, everywhere: Planes, places: Places) -> Float:
+    """Mean squared difference of colours between a box and it moved by each of K offsets, (K, h, w).
+
+    Never above the top. Colour by colour, `here` of the box and `everywhere` of the whole picture.
+    """
+    total: Float | None = None
+    for mine, whole in zip(here, everywhere, strict=True):
+        part = mine - whole[places]
+        part *= part
+        total = part if total is None else np.add(total, part, out=total)
+    assert total is not None
+    total /= np.float32(3)
+    return np.asarray(np.minimum(total, np.float32(_TOP), out=total), np.float32)
+
+
+def _places(shape: tuple[int, ...], box: Box, some: Offsets) -> Places:
+    """Rows (K, h, 1) and columns (K, 1, w) of a box moved by each of K offsets, kept within the picture."""
+    rows = np.clip(np.arange(box[1], box[3]) + some[:, 1:], 0, shape[0] - 1)
+    columns = np.clip(np.arange(box[0], box[2]) + some[:, :1], 0, shape[1] - 1)
+    return rows[:, :, None], columns[:, None, :]
 
 
 def _shifted(picture: Float, box: Box, offset: NDArray[np.int32]) -> Float:
@@ -210,14 +247,13 @@ def _shifted(picture: Float, box: Box, offset: NDArray[np.int32]) -> Float:
     return np.asarray(picture[rows[:, None], columns[None]])
 
 
-def _allowed(missing: Bytes, box: Box, offset: NDArray[np.int32]) -> NDArray[np.bool_]:
-    """Where in the box the offset leads to a known pixel of the picture."""
+def _allowed(missing: Bytes, box: Box, some: Offsets) -> NDArray[np.bool_]:
+    """Where in the box each of K offsets leads to a known pixel of the picture, (K, h, w)."""
     height, width = missing.shape
-    rows = np.arange(box[1] + offset[1], box[3] + offset[1])
-    columns = np.arange(box[0] + offset[0], box[2] + offset[0])
-    inside = ((rows >= 0) & (rows < height))[:, None] & ((columns >= 0) & (columns < width))[None]
-    there = missing[np.clip(rows, 0, height - 1)[:, None], np.clip(columns, 0, width - 1)[None]]
-    return np.asarray(inside & (there == 0))
+    rows = np.arange(box[1], box[3]) + some[:, 1:]
+    columns = np.arange(box[0], box[2]) + some[:, :1]
+    inside = ((rows >= 0) & (rows < height))[:, :, None] & ((columns >= 0) & (columns < width))[:, None, :]
+    return np.asarray(inside & (missing[_places(missing.shape, box, some)] == 0), bool)
 
 
 def _spread(count: int, most: int) -> NDArray[np.int64]:

@@ -95,12 +95,12 @@ def check_reported(config: Config) -> tuple[str, ...]:
 def _left_out(config: Config) -> frozenset[str]:
     given = config.models.weights.get("segmentator")
     name = f"segmentator-{config.models.segmentator}" if given is None else str(given)
-    return _read_left_out(Path(name) if "." in name else weights_path(name))
+    return _read_left_out(name)
 
 
 @lru_cache(maxsize=8)
-def _read_left_out(path: Path) -> frozenset[str]:
-    return left_out(path)
+def _read_left_out(name: str) -> frozenset[str]:
+    return left_out(Path(name) if "." in name else weights_path(name))
 
 
 def working_size(config: Config, frame: Frame) -> tuple[int, int]:

@@ -1,17 +1,20 @@
 """The rooms in their order: analysis runs ahead, the fill follows `look_ahead` behind it.
 
     source -> shots -> perceive -> motion -> track -> judge  |  plate -> hole -> fill -> sink
-              `Analysis.push`, one frame at a time           |  `Filling.push`, as soon as a frame is ripe
+              `Analysis`, perceiving several frames at once  |  `Filling.each`, as soon as a frame is ripe
 
-Each half owns its state and is fed in order by one thread, so a result never depends on how threads
-were scheduled. `run_ahead` is the only place that starts one.
+Each half owns its state and is fed in order by one thread, and what a frame's networks see depends on that
+frame alone, so a result never depends on how threads were scheduled. `run_ahead` and `at_once` are the only
+places that start one.
 """
 
 from __future__ import annotations
 
 import queue
 import threading
+from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,16 +23,31 @@ from typing import TypeVar
 import cv2
 
 from engines import available_threads
-from stream.analysis import Analysis, Seen, label_map
+from stream.analysis import Analysis, Plan, Seen, label_map
 from stream.clock import Clock
 from stream.errors import InterruptedRunError
 from stream.filling import Filling, FillingState
-from stream.types import Filled, Frame
+from stream.types import Filled, Frame, Perception
 
-__all__ = ["Analysis", "Border", "Borders", "Clock", "Filling", "Seen", "label_map", "run", "run_ahead"]
+__all__ = [
+    "Analysis",
+    "Border",
+    "Borders",
+    "Clock",
+    "Filling",
+    "Seen",
+    "Steps",
+    "at_once",
+    "label_map",
+    "run",
+    "run_ahead",
+]
 
 T = TypeVar("T")
+R = TypeVar("R")
 _END = object()
+_AT_ONCE = 2
+"""Frames that are perceived at once: while the network computes with all threads, another is made ready."""
 
 
 def run_ahead(items: Iterable[T], depth: int) -> Generator[T, None, None]:
@@ -80,6 +98,27 @@ class _Failure:
     error: BaseException
 
 
+def at_once(items: Iterable[T], work: Callable[[T], R], count: int) -> Generator[tuple[T, R], None, None]:
+    """Each item with what `work` makes of it, in the items' order, `count` at a time in threads of their own.
+
+    Whoever reads may meanwhile work on the last. An exception is raised in its place in the order.
+    """
+    waiting: deque[tuple[T, Future[R]]] = deque()
+    with ThreadPoolExecutor(count, "cleanplate-at-once") as pool:
+        try:
+            for item in items:
+                waiting.append((item, pool.submit(work, item)))
+                if len(waiting) > count:
+                    first, done = waiting.popleft()
+                    yield first, done.result()
+            while waiting:
+                first, done = waiting.popleft()
+                yield first, done.result()
+        finally:
+            for _, each in waiting:
+                each.cancel()
+
+
 @dataclass(frozen=True)
 class Border:
     """Between two frames, where a part of the output ends: `frames` were finished before it, `analysed` read.
@@ -103,9 +142,18 @@ class Borders:
     save: Callable[[FillingState], Path | None]
 
 
+@dataclass(frozen=True)
+class Steps:
+    """What is done with a frame until it can be filled: planned and followed in order, perceived at once."""
+
+    plan: Callable[[Frame], Plan]
+    perceive: Callable[[Plan], Perception | None]
+    follow: Callable[[Plan, Perception | None], Seen]
+
+
 def run(
     frames: Iterable[Frame],
-    analysis: Callable[[Frame], Seen],
+    steps: Steps,
     filling: Filling,
     clock: Clock,
     *,
@@ -113,13 +161,13 @@ def run(
     borders: Borders | None = None,
     stop: Callable[[], bool] | None = None,
 ) -> Generator[Filled | Border, None, None]:
-    """Clean `frames` with decoding, analysis and filling each in a thread of its own.
+    """Clean `frames` with decoding, perceiving, following and filling each in threads of their own.
 
     Where the borders lie depends on the frames alone, never on time. Raises `InterruptedRunError` before the
     next frame once `stop` says so.
     """
-    decoded = run_ahead(clock.timed("decode", frames), depth)
-    seen = run_ahead(_analysed(decoded, analysis), depth)
+    planned = run_ahead(map(steps.plan, clock.timed("decode", frames)), depth)
+    seen = run_ahead(_followed(planned, steps), depth)
     filled = run_ahead(_filled(seen, filling, borders, stop), depth)
     with _spare_threads(), closing(filled):
         yield from filled
@@ -136,12 +184,10 @@ def _spare_threads() -> Iterator[None]:
         cv2.setNumThreads(before)
 
 
-def _analysed(
-    decoded: Generator[Frame, None, None], analysis: Callable[[Frame], Seen]
-) -> Generator[Seen, None, None]:
-    with closing(decoded):
-        for frame in decoded:
-            yield analysis(frame)
+def _followed(planned: Generator[Plan, None, None], steps: Steps) -> Generator[Seen, None, None]:
+    with closing(planned), closing(at_once(planned, steps.perceive, _AT_ONCE)) as perceived:
+        for plan, perception in perceived:
+            yield steps.follow(plan, perception)
 
 
 def _filled(

@@ -132,8 +132,7 @@ def to_rgb(frame: Frame) -> Image:
     if shape.kind == "yuv":
         size = (frame.width, frame.height)
         luma, *chroma = _arrays(frame)[:3]
-        tags = (shape.sub_x, shape.sub_y, shape.bits, _matrix_of(frame) in (5, 6), frame.colour.full_range)
-        if tags == (2, 2, 8, True, False) and frame.width % 2 == frame.height % 2 == 0:
+        if _is_common(frame):
             # the one case OpenCV has a conversion for, twice as fast
             return np.asarray(cv2.cvtColorTwoPlane(luma, cv2.merge(chroma), cv2.COLOR_YUV2RGB_NV12), np.uint8)
         if shape.sub_x > 1 or shape.sub_y > 1:
@@ -159,6 +158,39 @@ def to_rgb(frame: Frame) -> Image:
     if shape.bits > 8:
         picture = cv2.convertScaleAbs(picture, alpha=255.0 / shape.peak)
     return np.asarray(picture, dtype=np.uint8)
+
+
+def pixels_to_rgb(frame: Frame, places: NDArray[np.intp]) -> Image:
+    """What `to_rgb` gives at some pixels, (N, 3), for their price; `places` are those of the flat picture."""
+    shape = _known(frame.format)
+    across, down = (max(1, shape.sub_x), max(1, shape.sub_y)) if shape.kind == "yuv" else (1, 1)
+    rows, columns = np.divmod(places, frame.width)
+    fine, coarse = places, (rows // down) * -(-frame.width // across) + columns // across
+    planes: list[NDArray[Any]] = []
+    for number, plane in enumerate(frame.planes):
+        flat = plane.reshape(frame.height * frame.width, -1) if number in (0, 3) else plane.reshape(-1, 1)
+        taken = flat.take(coarse if number in (1, 2) else fine, 0)
+        planes.append(taken.reshape(1, len(places), -1) if taken.shape[1] > 1 else taken.reshape(1, -1))
+    if shape.kind == "yuv" and _is_common(frame):
+        # packed, two pixels that share their chroma for each: the same sums as for the whole picture
+        pairs = np.empty((1, len(places), 4), np.uint8)
+        pairs[..., 0] = pairs[..., 2] = planes[0]
+        pairs[..., 1], pairs[..., 3] = planes[1], planes[2]
+        picture = cv2.cvtColor(pairs.reshape(1, -1, 2), cv2.COLOR_YUV2RGB_YUY2)
+        return np.ascontiguousarray(np.asarray(picture, np.uint8)[0, ::2])
+    if shape.kind == "yuv":
+        to_colour, _ = _matrices(frame)
+        return np.asarray(_eight_bit(cv2.transform(cv2.merge(planes[:3]), to_colour))[0])
+    colour = replace(frame.colour, matrix=_matrix_of(frame))
+    row = replace(frame, planes=tuple(planes), width=len(places), height=1, colour=colour)
+    return np.asarray(to_rgb(row)[0])
+
+
+def _is_common(frame: Frame) -> bool:
+    """Whether a frame is 4:2:0 of 8 bits in BT.601's limited range, and of even sides."""
+    shape = _known(frame.format)
+    tags = (shape.sub_x, shape.sub_y, shape.bits, _matrix_of(frame) in (5, 6), frame.colour.full_range)
+    return tags == (2, 2, 8, True, False) and frame.width % 2 == frame.height % 2 == 0
 
 
 def part_to_rgb(frame: Frame, box: Box) -> Image:

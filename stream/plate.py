@@ -69,7 +69,7 @@ class View:
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """One remembered frame.
+    """One remembered frame, as the decoder's planes: half of what RGB takes, and they are there already.
 
     `small` is the frame averaged over 8 x 8 pixels, uint8 RGB; `half` and `grey` the frame at the size at
     which sources are compared (`vote_size`), uint8. `masked`: uint8 like `labels`, 1 where the
@@ -78,7 +78,7 @@ class Memory:
     """
 
     view: View
-    rgb: Image
+    frame: Frame
     labels: Labels
     masked: NDArray[np.uint8] | None
     small: Image
@@ -175,7 +175,7 @@ def observe(plate: Plate, frame: Frame, motion: Motion, labels: Labels, mask: Ma
         chain = (_chained(far, last.chain[0]), _chained(near, last.chain[1]))
         lost = not motion.static and motion.confidence == 0.0 and np.array_equal(far, np.eye(3))
         view = View(motion, chain, last.pose + (not motion.static), leg=last.leg + lost, seconds=seconds)
-    memory = _memory(view, frame, labels, mask)
+    memory = _memory(view, frame, labels, mask, plate)
     trust = trust_of(motion.confidence)
     if last is not None and trust > 0 and np.count_nonzero(motion.near) >= 8:
         plate, memory = _with_layers(plate, memory)
@@ -207,7 +207,7 @@ def with_own(plate: Plate, frame: Frame, labels: Labels, mask: Mask | None = Non
     view = plate.view(frame.index)
     if view is None or plate.memory(frame.index) is not None:
         return plate
-    own = _memory(view, frame, labels, mask)
+    own = _memory(view, frame, labels, mask, plate)
     others = tuple(each for each in _thin(_with(plate.memories, own), plate) if each is not own)
     return replace(plate, memories=_with(others, own))
 
@@ -216,7 +216,7 @@ def _with(memories: tuple[Memory, ...], own: Memory) -> tuple[Memory, ...]:
     return tuple(sorted((*memories, own), key=lambda each: each.index))
 
 
-def _memory(view: View, frame: Frame, labels: Labels, mask: Mask | None) -> Memory:
+def _memory(view: View, frame: Frame, labels: Labels, mask: Mask | None, plate: Plate) -> Memory:
     small = shrink(frame, (max(1, frame.width // 8), max(1, frame.height // 8)))
     masked = None if mask is None else shrunk(mask, labels.shape)
     half = shrink(frame, vote_size(frame.width, frame.height))
@@ -225,7 +225,9 @@ def _memory(view: View, frame: Frame, labels: Labels, mask: Mask | None) -> Memo
     if masked is not None:
         things |= shrunk(masked > 0, grey.shape)
     ids = frozenset(np.flatnonzero(np.bincount(labels[labels > 0])).tolist())
-    return Memory(view, frame.rgb, labels, masked, u8(small), u8(half), grey, things, ids)
+    # Where nothing waits, no picture may be late: the RGB stands for the planes.
+    held = replace(frame) if plate.look_ahead else replace(frame, planes=(frame.rgb,), format="rgb24")
+    return Memory(view, held, labels, masked, u8(small), u8(half), grey, things, ids)
 
 
 def _recent(views: tuple[View, ...], since: float) -> tuple[View, ...]:
@@ -308,7 +310,7 @@ def _with_layers(plate: Plate, memory: Memory) -> tuple[Plate, Memory]:
 def _with_near(memory: Memory, others: Sequence[Memory], way: int) -> Memory:
     """A memory with what speaks for the near layer, by frames before it (`way` -1) or after it (1)."""
     view = memory.view
-    height, width = memory.rgb.shape[:2]
+    height, width = memory.frame.height, memory.frame.width
     to_reduced = scale_to(memory.grey.shape, width, height)
     from_reduced = geometry.inverse(to_reduced)
     held = []
@@ -405,7 +407,7 @@ def _thin(memories: tuple[Memory, ...], plate: Plate) -> tuple[Memory, ...]:
     """
     newest = memories[-1].seconds
     dense_from = newest - plate.look_ahead - plate.config.window_seconds
-    size = memories[-1].rgb.nbytes
+    size = 3 * memories[-1].frame.width * memories[-1].frame.height
     most = max(8, plate.budget // max(size, 1))
     old = sum(m.seconds < dense_from for m in memories)
     out = list(memories)

@@ -10,15 +10,16 @@ from pathlib import Path
 
 from configs.schema import Config
 from stream import judge, perceive, pipeline
+from stream.analysis import Plan
 from stream.completer import open_completer
 from stream.elsewhere import Elsewhere
 from stream.filling import FillingState
-from stream.inpaint import open_inpaint
+from stream.inpaint import inpaint_on_demand
 from stream.masks import MaskReader
 from stream.planes import frame_bytes
 from stream.references import References, read_references, things_of
 from stream.source import Source, SourceInfo
-from stream.types import Filled, Frame
+from stream.types import Filled, Frame, Perception
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ class Rooms:
         )
         filling = pipeline.Filling(
             self.config,
-            open_inpaint(self.config),
+            inpaint_on_demand(self.config),
             self.clock,
             self.again,
             self.elsewhere,
@@ -72,13 +73,17 @@ class Rooms:
             cache(lambda: open_completer(self.config)),
         )
 
-        def analyse(frame: Frame) -> pipeline.Seen:
+        def plan(frame: Frame) -> Plan:
             if self.masks is None:
-                return then(analysis.push(frame))
+                return analysis.plan(frame)
             drawn = self.masks.read(frame)
-            return then(analysis.push(frame, mask=drawn.mask, labels=drawn.labels))
+            return analysis.plan(frame, drawn.mask, drawn.labels)
 
-        done = pipeline.run(frames, analyse, filling, self.clock, borders=borders, stop=stop)
+        def follow(plan: Plan, perception: Perception | None) -> pipeline.Seen:
+            return then(analysis.follow(plan, perception))
+
+        steps = pipeline.Steps(plan, analysis.perceive, follow)
+        done = pipeline.run(frames, steps, filling, self.clock, borders=borders, stop=stop)
         return analysis, done
 
 

@@ -10,6 +10,8 @@ from stream.arrays import Float
 _SEAM_TOP = np.float32(60.0**2)
 _SWEEPS = 2
 _CHANGE = np.float32(250)
+_PIXELS = 64
+"""Pixels worked on in one step, for all pairs of labels, so that it fits the cache."""
 
 
 def assign(costs: Float, copies: Float, wanted: NDArray[np.bool_]) -> NDArray[np.int64]:
@@ -23,10 +25,10 @@ def assign(costs: Float, copies: Float, wanted: NDArray[np.bool_]) -> NDArray[np
     """
     count, height, width = costs.shape
     unary = np.ascontiguousarray(np.where(wanted, costs, np.float32(0)).transpose(1, 2, 0))
-    apart = _differences(copies)
-    down = _seams(apart[:-1], apart[1:], wanted[:-1] & wanted[1:])
-    right = _seams(apart[:, :-1], apart[:, 1:], wanted[:, :-1] & wanted[:, 1:])
-    right = np.ascontiguousarray(right.transpose(1, 0, 2, 3))
+    apart = _differences(copies[:, wanted])
+    number = np.cumsum(wanted.ravel()).reshape(wanted.shape) - 1
+    down = _seams(apart, number, wanted)
+    right = _seams(apart, number.T, wanted.T)
     rows, columns = _spans(wanted), _spans(wanted.T)
     above, below, before, after = (np.zeros((height, width, count), np.float32) for _ in range(4))
     for _ in range(_SWEEPS):
@@ -55,18 +57,39 @@ def _spans(wanted: NDArray[np.bool_]) -> list[slice]:
 
 
 def _differences(copies: Float) -> Float:
-    """Squared differences between every two labels' colours at each pixel, (H, W, K, K)."""
-    colours = np.ascontiguousarray(copies.transpose(1, 2, 0, 3))
-    own = (colours * colours).sum(3)
-    product = colours @ colours.transpose(0, 1, 3, 2)
-    apart = own[..., :, None] + own[..., None, :] - 2 * product
-    return np.asarray(np.maximum(apart, 0), np.float32)
+    """Squared differences between every two labels' colours, (K, N, 3), at each of N pixels, (N, K, K)."""
+    colours = np.ascontiguousarray(copies.transpose(1, 0, 2))
+    own = (colours * colours).sum(2)
+    out = np.empty((len(own), *2 * own.shape[1:]), np.float32)
+    for first in range(0, len(own), _PIXELS):
+        some = slice(first, first + _PIXELS)
+        product = colours[some] @ colours[some].transpose(0, 2, 1)
+        product *= np.float32(2)
+        np.subtract(own[some, :, None] + own[some, None, :], product, out=product)
+        np.maximum(product, 0, out=out[some])
+    return out
 
 
-def _seams(here: Float, there: Float, both: NDArray[np.bool_]) -> Float:
-    cost = np.minimum((here + there) * np.float32(1 / 3), _SEAM_TOP)
-    cost = cost + _CHANGE * (1 - np.eye(cost.shape[2], dtype=np.float32))
-    return np.asarray(np.where(both[..., None, None], cost, np.float32(0)), np.float32)
+def _seams(apart: Float, number: NDArray[np.intp], wanted: NDArray[np.bool_]) -> Float:
+    """What two labels cost at each pixel and the one below it, (H - 1, W, K, K); 0 where not both are wanted.
+
+    `apart` as of `_differences`, `number`: which of its pixels each is.
+    """
+    both = wanted[:-1] & wanted[1:]
+    rows, columns = np.nonzero(both)
+    here, there = number[:-1][both], number[1:][both]
+    count = apart.shape[1]
+    change = _CHANGE * (1 - np.eye(count, dtype=np.float32))
+    out = np.zeros((*both.shape, count, count), np.float32)
+    for first in range(0, len(here), _PIXELS):
+        some = slice(first, first + _PIXELS)
+        cost = apart[here[some]]
+        cost += apart[there[some]]
+        cost *= np.float32(1 / 3)
+        np.minimum(cost, _SEAM_TOP, out=cost)
+        cost += change
+        out[rows[some], columns[some]] = cost
+    return out
 
 
 def _message(belief: Float, seams: Float) -> Float:

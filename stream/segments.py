@@ -16,10 +16,10 @@ from pathlib import Path
 from time import perf_counter
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 from configs.schema import Config
 from stream import pipeline, shots
+from stream.assignment import best_pairs
 from stream.errors import UsageError
 from stream.job import Job, Progress
 from stream.masks import open_masks
@@ -275,9 +275,7 @@ def _same(before: Sequence[Thing], after: Sequence[Thing]) -> dict[Thing, Thing]
     if not before or not after:
         return {}
     overlap = np.array([[_iou(a.box, b.box) * (a.label == b.label) for b in before] for a in after])
-    rows, columns = linear_sum_assignment(-overlap)
-    pairs = zip(rows.tolist(), columns.tolist(), strict=True)
-    return {after[row]: before[column] for row, column in pairs if overlap[row, column] > _SAME}
+    return {after[i]: before[k] for i, k in best_pairs(overlap) if overlap[i, k] > _SAME}
 
 
 def _iou(a: Box, b: Box) -> float:

@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 
-from stream.plate import Memory
 from stream.types import Frame
 
 _TREE = "state.json"
@@ -117,9 +116,6 @@ class _Writer:
             return ["dict", [[self.add(key), self.add(each)] for key, each in value.items()]]
         if dataclasses.is_dataclass(kind) and kind.__module__.startswith(_PACKAGES):
             fields = {each.name: getattr(value, each.name) for each in dataclasses.fields(kind)}
-            if isinstance(value, Memory):
-                self.frames.add(value.index)
-                fields["rgb"] = None
             parts = {name: self.add(part) for name, part in fields.items()}
             return ["object", kind.__module__, kind.__qualname__, parts]
         raise TypeError(f"a {kind.__module__}.{kind.__qualname__} cannot be saved")
@@ -163,21 +159,19 @@ def _build(
             return {_value(key, built): _value(each, built) for key, each in pairs}
         case ["object", module, name, parts]:
             fields = {key: _value(part, built) for key, part in parts.items()}
-            return _object(module, name, fields, frames)
+            return _object(module, name, fields)
         case [kind, parts] if kind in _COLLECTIONS:
             return _COLLECTIONS[kind](_value(each, built) for each in parts)
     raise SnapshotError(f"there is an unknown {node[:1]} in it")
 
 
-def _object(module: str, name: str, fields: dict[str, Any], frames: Mapping[int, Frame]) -> Any:
+def _object(module: str, name: str, fields: dict[str, Any]) -> Any:
     # only what is imported already, and only dataclasses: nothing in the file is ever run
     found = getattr(sys.modules.get(module), name, None) if module.startswith(_PACKAGES) else None
     if not isinstance(found, type) or not dataclasses.is_dataclass(found):
         raise SnapshotError(f"there is an unknown {module}.{name} in it")
     if {each.name for each in dataclasses.fields(found)} != fields.keys():
         raise SnapshotError(f"its {name} is that of another version")
-    if found is Memory:
-        fields["rgb"] = frames[fields["view"].index].rgb
     made = object.__new__(found)
     for key, part in fields.items():
         object.__setattr__(made, key, part)

@@ -15,6 +15,7 @@ from stream.consensus import LIKE, PASSING, UNUSUAL, apart_from, confirmed, cons
 from stream.covers import blocked, grown, hidden, select
 from stream.exposure import UNLIT, Gain, exposure
 from stream.newest import newest
+from stream.planes import pixels_to_rgb
 from stream.plate import Memory, Plate, View
 from stream.sources import steps
 from stream.types import Frame, Image
@@ -235,7 +236,7 @@ def _look_up(
             np.logical_and(clear_of(memory, which), have < _SIGHTINGS, out=counts[k])
             if not counts[k].any():
                 continue
-            memory.rgb.reshape(-1, 3).take(at, 0, out=rgb[k], mode="clip")
+            rgb[k] = pixels_to_rgb(memory.frame, at)
             if not steady:
                 rgb[k] = _lit(rgb[k], _gain(still, plate, memory, light))
             have += counts[k]
@@ -325,13 +326,15 @@ def _noisy(same: list[Memory], current: Memory) -> bool:
     before = [m for m in near if m.index < current.index][:6] or near[:6]
     if len(before) < 3:
         return True
-    every = _SAMPLE * max(1, current.rgb.shape[0] // 360)
-    step = np.s_[every // 2 :: every, every // 2 :: every]
-    now = current.rgb[step].astype(np.float32)
-    pictures = np.stack([m.rgb[step] for m in before]).astype(np.float32)
+    every = _SAMPLE * max(1, current.frame.height // 360)
+    frame = current.frame
+    rows, columns = np.mgrid[every // 2 : frame.height : every, every // 2 : frame.width : every]
+    places = (rows * frame.width + columns).ravel()
+    now = pixels_to_rgb(frame, places).astype(np.float32)
+    pictures = np.stack([pixels_to_rgb(m.frame, places) for m in before]).astype(np.float32)
     last = np.abs(pictures[0] - now)
     mean = np.abs(pictures.mean(0) - now)
-    calm = np.abs(pictures - now).max((0, 3)) < 24
+    calm = np.abs(pictures - now).max((0, 2)) < 24
     if np.count_nonzero(calm) < 100:
         return True
     return bool(mean[calm].mean() < 0.95 * last[calm].mean())

@@ -66,7 +66,7 @@ def test_what_no_frame_shows_is_not_known() -> None:
     known = memories(scene(6))
     assert not ask(known, covered=set(range(6)))[1].any()
     colours, there = ask(known, covered=set(range(1, 6)))
-    assert there.all() and np.array_equal(colours, known[-1].rgb[50:110, 100:180])
+    assert there.all() and np.array_equal(colours, known[-1].frame.rgb[50:110, 100:180])
 
 
 def test_only_what_is_asked_for_is_told() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from walks import cheap, make_masks, make_walk
 
 import stream
 from stream.errors import InterruptedRunError
-from stream.pipeline import run_ahead
+from stream.pipeline import at_once, run_ahead
 
 
 def test_items_arrive_in_order() -> None:
@@ -80,3 +81,30 @@ def test_a_run_that_is_stopped_leaves_no_thread(walk: tuple[Path, Path], tmp_pat
         stream.clean(walk[0], tmp_path / "out.mp4", cheap(), job=stream.Job(masks=walk[1]), stop=lambda: True)
     assert caught.value.exit_code == 130
     assert threading.active_count() == before
+
+
+def test_items_worked_on_at_once_come_in_their_order() -> None:
+    def slow_when_even(number: int) -> int:
+        time.sleep(0.02 if number % 2 == 0 else 0)
+        return number * number
+
+    assert list(at_once(range(9), slow_when_even, 3)) == [(k, k * k) for k in range(9)]
+
+
+def test_an_error_of_one_of_several_is_raised_in_its_place() -> None:
+    def picky(number: int) -> int:
+        if number == 2:
+            raise ValueError("two")
+        return number
+
+    done = at_once(range(6), picky, 2)
+    assert [next(done), next(done)] == [(0, 0), (1, 1)]
+    with pytest.raises(ValueError, match="two"):
+        next(done)
+
+
+def test_whoever_stops_early_leaves_no_thread_behind() -> None:
+    done = at_once(range(1000), lambda number: number, 2)
+    assert next(done) == (0, 0)
+    done.close()
+    assert not [each for each in threading.enumerate() if each.name.startswith("cleanplate-at-once")]

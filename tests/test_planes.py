@@ -10,7 +10,15 @@ from clips import picture
 from numpy.typing import NDArray
 
 from stream.pixel_format import layout, nearest_format
-from stream.planes import from_video_frame, matrices, part_to_rgb, to_rgb, to_video_frame, write_back
+from stream.planes import (
+    from_video_frame,
+    matrices,
+    part_to_rgb,
+    pixels_to_rgb,
+    to_rgb,
+    to_video_frame,
+    write_back,
+)
 from stream.types import Colour, Frame
 
 YUV = ["yuv420p", "yuv422p", "yuv444p", "yuvj420p", "yuv420p10le", "yuv422p10le", "yuv444p12le", "yuv411p"]
@@ -88,6 +96,15 @@ def test_rgb_of_a_part_is_the_part_of_the_rgb(form: str) -> None:
         assert part.shape == (y1 - y0, x1 - x0, 3) and np.abs(part - whole[y0:y1, x0:x1]).max() <= 1
     tall = noise(form, 32, 720)
     assert np.abs(part_to_rgb(tall, (3, 3, 9, 9)).astype(int) - to_rgb(tall)[3:9, 3:9]).max() <= 1
+
+
+@pytest.mark.parametrize("size", [(97, 61), (96, 60), (32, 720)])
+@pytest.mark.parametrize("form", YUV + OTHERS)
+def test_rgb_of_some_pixels_is_that_of_the_whole(form: str, size: tuple[int, int]) -> None:
+    frame = noise(form, *size)
+    places = np.random.default_rng(5).permutation(size[0] * size[1])[:500]
+    assert np.array_equal(pixels_to_rgb(frame, places), to_rgb(frame).reshape(-1, 3)[places])
+    assert pixels_to_rgb(frame, places[:1]).shape == (1, 3)
 
 
 def test_an_unspecified_matrix_depends_on_the_height() -> None:

@@ -88,14 +88,14 @@ def test_frames_are_named_and_taken_from_the_input(tmp_path: Path) -> None:
     labels = np.zeros((4, 6), np.uint16)
     view = View(motion, (np.eye(3), np.eye(3)), 0, seconds=0.28)
     grey = small[..., 0]
-    memory = Memory(view, frame.rgb, labels, None, small, small, grey, grey, frozenset())
+    memory = Memory(view, frame, labels, None, small, small, grey, grey, frozenset())
     save(tmp_path / "state.zip", (frame, memory))
     snapshot = Snapshot(tmp_path / "state.zip")
     assert snapshot.frames == {7}
     again = Frame(7, 280, Fraction(1, 1000), (rgb.copy(),), "rgb24", 64, 40)
     first, second = snapshot.load({7: again})
     assert first is again
-    assert second.rgb is again.rgb and second.view.motion.static and second.seconds == 0.28
+    assert second.frame is again and second.view.motion.static and second.seconds == 0.28
     with pytest.raises(SnapshotError):
         snapshot.load({})
 
