@@ -143,7 +143,8 @@ def explained(
             fits = np.minimum(fits, fit)
     # Parallax grows with the camera's own motion; what goes much faster goes by itself or is badly followed.
     moved = float(np.median(np.linalg.norm(target - source, axis=1)))
-    missed = (fits >= 1.2 * unit) & (fits < max(1.2 * unit, _PARALLAX * moved))
+    alive = np.isfinite(fits) & (fits > _PARALLAX * moved)
+    missed = (fits >= 1.2 * unit) & ~alive
     share = float(1 - np.mean(missed))
     lost = fits > 4.0 * unit
     if share > 0.6 and (layer.any() or not _one_layer(source[lost], target[lost], unit)):
