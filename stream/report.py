@@ -31,6 +31,8 @@ STAGES = ("wall", "decode", "perceive", "track", "judge", "fill", "encode")
 """The keys of `Report.seconds`."""
 
 _PART_OF = {"shots": "track", "motion": "track", "plate": "fill", "hole": "fill", "inpaint": "fill"}
+_NAMED = 6
+"""Tracks that one warning names."""
 
 
 @dataclass(frozen=True)
@@ -183,12 +185,18 @@ class Tally:
         return names
 
     def _not_completed(self) -> list[str]:
-        """What the report says of things that stay and could not be completed."""
-        return [
-            f"the {self._tracks[number].label} of track {number} stays, but what was hidden of it could not "
-            f"be completed in {count} frames: there is background"
+        """What the report says of things that stay and could not be completed, in one line."""
+        told = [
+            f"{self._tracks[number].label} {number} ({count})"
             for number, count in sorted(self._unsure.items())
             if number in self._tracks
+        ]
+        if not told:
+            return []
+        more = f" and {len(told) - _NAMED} more" if len(told) > _NAMED else ""
+        return [
+            "what was hidden of some who stay could not be completed, there is background; tracks, and in "
+            f"how many frames: {', '.join(told[:_NAMED])}{more}"
         ]
 
     def _add_track(self, track: Track, verdict: Verdict, time: float) -> None:
