@@ -57,12 +57,18 @@ def last_seen(
     """
     nearest: NDArray[np.intp] = counted.argmax(0)
     first = np.take_along_axis(grey, nearest[None], 0)[0]
-    alone = np.flatnonzero(~confirmed(grey, counted, seconds, first, passing))
-    if len(alone):
-        some, at = grey[:, alone], counted[:, alone]
-        when = seconds if seconds.shape[1] == 1 else seconds[:, alone]
-        held = np.stack([confirmed(some, at, when, each, passing) for each in some]) & at
-        nearest[alone] = np.where(held.any(0), held.argmax(0), nearest[alone])
+    left = np.flatnonzero(~confirmed(grey, counted, seconds, first, passing))
+    for k in range(1, len(grey)):
+        if not len(left):
+            break
+        # Only those that this frame shows, and that no nearer one has settled.
+        asked = left[counted[k, left] & (nearest[left] < k)]
+        if not len(asked):
+            continue
+        when = seconds if seconds.shape[1] == 1 else seconds[:, asked]
+        held = confirmed(grey[:, asked], counted[:, asked], when, grey[k, asked], passing)
+        nearest[asked[held]] = k
+        left = np.setdiff1d(left, asked[held], assume_unique=True)
     return nearest
 
 
@@ -75,8 +81,9 @@ def confirmed(
 ) -> NDArray[np.bool_]:
     """Whether frames more than `passing` seconds apart agree with one answer (N,)."""
     like = (apart_from(grey, one) < _SAME) & counted
-    first = np.where(like, seconds, np.inf).min(0)
-    return np.asarray(np.where(like, seconds, -np.inf).max(0) - first > passing)
+    when = (seconds - seconds.min()).astype(np.float32)
+    latest = np.where(like, when, np.float32(-1e6)).max(0)
+    return np.asarray(latest - np.where(like, when, np.float32(1e6)).min(0) > passing)
 
 
 def _support(grey: Bytes, weight: Float, one: Bytes) -> Float:

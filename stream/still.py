@@ -199,6 +199,7 @@ def _look_up(
 
     The second value says where there are any (0 or 1).
     """
+    moved = len(plate.memories) > 2 * len(same)
     same = sorted(same, key=lambda m: steps(m.seconds, current.seconds))[:_LOOKED_AT]
     # Asked of each frame this would cost more than all the rest.
     steady = all(_gain(still, plate, m, light) == UNLIT for m in same[:: max(1, len(same) // 6)])
@@ -248,7 +249,6 @@ def _look_up(
         seconds = np.array([m.seconds for m in asked])[:, None]
         return rgb[: len(asked)], counts[: len(asked)], nearness, seconds
 
-    moved = len(plate.memories) > 2 * len(same)
     # The user's masks leave nothing out that might be passing.
     passing = PASSING if current.masked is None else -1.0
     best = frame.rgb[ys, xs]
