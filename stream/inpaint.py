@@ -47,15 +47,10 @@ def inpaint_on_demand(config: Config) -> Inpaint | None:
     inpainter_spec(config).graph()
     opened = cache(lambda: open_inpaint(config))
 
-    def inpaint(
-        image: NDArray[np.uint8],
-        hole: NDArray[np.uint8],
-        reference: NDArray[np.uint8],
-        validity: NDArray[np.uint8],
-    ) -> Image:
+    def inpaint(*pictures: NDArray[np.uint8]) -> Image:
         network = opened()
         assert network is not None
-        return network(image, hole, reference, validity)
+        return network(*pictures)
 
     return inpaint
 

@@ -11,7 +11,6 @@ from configs.schema import load_config
 from stream import hole, motion, plate
 from stream.newest import newest
 from stream.plate import Memory
-from stream.types import SEEN
 
 pytest.importorskip("skimage")
 
@@ -76,18 +75,6 @@ def test_only_what_is_asked_for_is_told() -> None:
     nothing = np.zeros(known[0].grey.shape, np.uint8)
     _, there = newest(known, asked, (100, 50), None, lambda _: nothing, lambda _, rgb: rgb, 0.2)
     assert np.array_equal(there, asked)
-
-
-def test_a_clean_clip_is_filled_with_the_very_pixels() -> None:
-    shot = film(photograph(), resting(32))
-    done = list(run(shot, config=LIVE))
-    for t in range(13, 32):
-        x0, y0, x1, y1 = done[t].box
-        known = np.zeros(shot.masks[t].shape, bool)
-        known[y0:y1, x0:x1] = done[t].origin == SEEN
-        known &= core(shot.masks[t])
-        assert np.count_nonzero(known) > 500
-        assert np.array_equal(done[t].frame.planes[0][known], shot.truth[t][known])
 
 
 def test_hidden_pixels_do_not_flicker() -> None:

@@ -30,9 +30,10 @@ def test_hidden_pixels_do_not_flicker(ahead):
         assert changed.mean() < 0.01
 
 
-def test_a_clean_clip_is_filled_with_the_very_pixels():
+@pytest.mark.parametrize("preset", ["tourist", "webcam"])
+def test_a_clean_clip_is_filled_with_the_very_pixels(preset):
     shot = film(photograph(), resting(32))
-    done = list(run(shot, config=NO_SHADOW))
+    done = list(run(shot, config=load_config(preset, overrides={"hole.shadow": False})))
     for t in range(13, 32):
         x0, y0, x1, y1 = done[t].box
         known = np.zeros(shot.masks[t].shape, bool)
