@@ -144,6 +144,7 @@ class Config(_Section):
         3.0, description="0, seconds, or shot (to the end of the shot)"
     )
     look_ahead_cap: float = Field(10.0, gt=0, description="longest look-ahead of 'shot', seconds")
+    patience: float = Field(5.0, ge=0, description="seconds a file's frame waits at most for an open verdict")
     memory_mb: int = Field(700, ge=50, description="frames held at most; beyond it a file is decoded twice")
     perceive: Perceive = Perceive()
     track: Track = Track()
@@ -154,6 +155,17 @@ class Config(_Section):
     engine: Engine = Engine()
     models: Models = Models()
     resume: Resume = Resume()
+
+    @property
+    def look_ahead_seconds(self) -> float:
+        """What is known of the future when a frame is finished, in seconds; `shot` is its longest."""
+        return self.look_ahead_cap if self.look_ahead == "shot" else self.look_ahead
+
+    @property
+    def longest_wait(self) -> float:
+        """The longest that a frame of a file waits to be finished, seconds; 0 where nothing is waited for."""
+        ahead = self.look_ahead_seconds
+        return max(ahead, self.patience) if ahead else 0.0
 
 
 def load_config(

@@ -78,7 +78,7 @@ def explain_video(
             where=f"{path}",
             hint=f"the clip is {float(length or 0):.1f} s long",
         )
-    ahead = config.look_ahead_cap if config.look_ahead == "shot" else float(config.look_ahead)
+    ahead = config.longest_wait
     start = max(0.0, at - _BEFORE_SECONDS)
     stop = at + max(_AFTER_SECONDS if config.look_ahead else 0.0, ahead) + 0.1
     with open_source(path, start=Fraction(start).limit_denominator(1000), end=Fraction(stop)) as source:

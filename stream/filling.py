@@ -41,7 +41,8 @@ class Filling:
     """`Seen` in, `Filled` out as soon as enough of what follows is known.
 
     `state`: where an earlier run ended. `completer` opens the network for what is hidden of who stays; it is
-    called only when somebody is.
+    called only when somebody is. `patience`: how many seconds a frame waits while a verdict is not settled,
+    if that is more than the look-ahead.
     """
 
     def __init__(
@@ -53,10 +54,12 @@ class Filling:
         elsewhere: Elsewhere | None = None,
         state: FillingState | None = None,
         completer: kept.Opener = lambda: None,
+        patience: float = 0.0,
     ) -> None:
         self._config, self._inpaint, self._clock, self._again = config, inpaint, clock, again
         # Outlives the shots: a place seen minutes ago, or before other shots, is found again.
         self._elsewhere = elsewhere or Elsewhere(config.plate.archive_mb << 20)
+        self._patience = patience
         self._waiting: deque[Seen] = deque()
         self._completer = completer
         self._plate: dict[int, plate.Plate] = {}
@@ -121,8 +124,7 @@ class Filling:
 
     @property
     def _wait(self) -> float:
-        ahead = self._config.look_ahead
-        return self._config.look_ahead_cap if ahead == "shot" else ahead
+        return self._config.look_ahead_seconds
 
     def push(self, seen: Seen) -> list[Filled]:
         """Remember the newest frame and return those that are ripe."""
@@ -159,7 +161,7 @@ class Filling:
         return done
 
     def _remember(self, seen: Seen) -> None:
-        known = self._known(seen.shot)
+        known = replace(self._known(seen.shot), look_ahead=self._lag(seen))
         assert seen.frame is not None
         self._verdicts.update((verdict.track, verdict) for verdict in seen.verdicts)
         # Without their masks: these are kept for as long as the run lasts.
@@ -178,8 +180,16 @@ class Filling:
             self._plate[shot] = plate.initial(self._config.plate, self._wait, budget)
         return self._plate[shot]
 
+    def _lag(self, newest: Seen) -> float:
+        """How many seconds the frame that is filled next is behind the newest, or will be."""
+        oldest = self._waiting[0] if self._waiting else newest
+        return max(self._wait, float(newest.time - oldest.time) if oldest.shot == newest.shot else 0.0)
+
     def _ripe(self, oldest: Seen, newest: Seen) -> bool:
-        return oldest.shot != newest.shot or newest.time - oldest.time >= self._wait
+        waited = newest.time - oldest.time
+        if oldest.shot != newest.shot or waited >= max(self._wait, self._patience):
+            return True
+        return waited >= self._wait and not _unsettled(oldest, newest)
 
     def _fill(self, seen: Seen) -> Filled:
         frame = seen.frame if self._again is None else next(self._again)
@@ -241,6 +251,14 @@ class Filling:
         """The frame's tracks as the frames behind it in the look-ahead correct them."""
         following = [_moment(each) for each in self._waiting if each.shot == seen.shot]
         return hindsight.with_hindsight(_moment(seen), following, frame.width, frame.height)
+
+
+def _unsettled(oldest: Seen, newest: Seen) -> bool:
+    """Whether something is in both frames whose verdict may still change; the user's masks ask for none."""
+    if oldest.mask is not None:
+        return False
+    shown = {each.id for each in oldest.tracks}
+    return any(not each.settled and each.track in shown for each in newest.verdicts)
 
 
 def _maskless(each: Track) -> Track:

@@ -51,6 +51,9 @@ _LATER_MARGIN = 0.3
 _STUFF_SECONDS = 2.5
 _FORGET_SECONDS = 30.0
 _PARKED_SPEED = 0.02
+_UNSETTLED_SECONDS = 5.0
+_UNSETTLED_TRAVEL = 0.5 * OWN_TRAVEL
+_UNSETTLED_SUBJECT = 0.5
 
 
 class Relation(Protocol):
@@ -166,7 +169,7 @@ def step(
             memories[each.id] = _decided_slowly(memory, view, pause, config, each)
     links = groups.link(state.links, tracks, pause, at_once=at_once)
     bound = bind(state.bound, rules, tracks, frame)
-    verdicts = _verdicts(tracks, memories, links, rules, bound, asked or {})
+    verdicts = _verdicts(tracks, memories, links, rules, bound, asked or {}, config)
     return verdicts, JudgeState(memories, links, companies, surroundings, time, bound)
 
 
@@ -253,6 +256,7 @@ def _verdicts(
     rules: Sequence[Rule],
     bound: Mapping[int, int],
     words: Mapping[int, Action],
+    config: JudgeConfig,
 ) -> tuple[Verdict, ...]:
     decided: dict[int, tuple[Action, str]] = {}
     fixed: set[int] = set()
@@ -266,6 +270,28 @@ def _verdicts(
     subjects = {each.id for each in tracks if memories[each.id].subject}
     shared = groups.share(tracks, decided, fixed, subjects, links)
     return tuple(
-        Verdict(each.id, each.label, shared[each.id][0], memories[each.id].relation, shared[each.id][1])
+        Verdict(
+            each.id,
+            each.label,
+            shared[each.id][0],
+            memories[each.id].relation,
+            shared[each.id][1],
+            settled=each.id in fixed or _settled(each, shared[each.id][0], config),
+        )
         for each in tracks
+    )
+
+
+def _settled(each: Track, action: Action, config: JudgeConfig) -> bool:
+    """Whether a passer's verdict will hardly change.
+
+    Who stays and has stirred may be about to pass, and who goes may stop in the middle to be what the picture
+    is about.
+    """
+    if each.label not in config.passers or not each.confirmed or each.age >= _UNSETTLED_SECONDS:
+        return True
+    if each.travel < _UNSETTLED_TRAVEL:
+        return True
+    return action == "remove" and not (
+        config.keep_subject and each.subject >= _UNSETTLED_SUBJECT * config.subject
     )

@@ -424,7 +424,7 @@ def account(life: Life, scene: Scene) -> Life:
         life.even,
         scene.width,
         scene.height,
-        wandered=paths.wander(life.path, life.even, scene.width),
+        wandered=paths.wander(life.path, scene.time, life.even, scene.width),
         stirred=life.stir if cut_off and not math.isnan(life.stir) else 0.0,
         followed=max(0.0, min(1.0, followed)),
     )

@@ -151,7 +151,6 @@ class Live:
         """How the run is doing."""
         config = self._wishes.config
         rate, latency = self._meter.now()
-        ahead = config.look_ahead
         recording = self._recording
         return Status(
             frames_per_second=rate,
@@ -161,7 +160,7 @@ class Live:
             recording=None if recording is None else str(recording.path),
             source=self.source,
             preset=config.preset,
-            look_ahead=config.look_ahead_cap if ahead == "shot" else ahead,
+            look_ahead=config.look_ahead_seconds,
             remove=config.judge.remove,
             keep=config.judge.keep,
             away=self._away is not None,

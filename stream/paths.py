@@ -111,12 +111,19 @@ def speed(distance: NDArray[np.float64], seconds: NDArray[np.float64]) -> float:
     return float(median(distance[long] / seconds[long]))
 
 
-def wander(path: Path, box: Box, width: int) -> float:
-    """How far apart the thing's places in the picture lie, as a share of the picture's width."""
+def wander(path: Path, time: float, box: Box, width: int) -> float:
+    """How far apart the thing's places in the picture lie, as a share of the picture's width.
+
+    Those of the last four seconds, or twice the spread of the last two where that is less: what has come to
+    rest is not held to its way there.
+    """
     boxes = np.vstack([path[:, 1:5], box])
     centres = (boxes[:, :2] + boxes[:, 2:]) / 2
-    spread = centres.max(0) - centres.min(0)
-    return float(np.hypot(*spread)) / width
+    spread = float(np.hypot(*np.ptp(centres, axis=0)))
+    lately = centres[np.append(time - path[:, 0] <= _LONG_SECONDS / 2, True)]
+    if time - path[0, 0] > _LONG_SECONDS / 2:
+        spread = min(spread, 2 * float(np.hypot(*np.ptp(lately, axis=0))))
+    return spread / width
 
 
 def picture_speed(path: Path, time: float, box: Box) -> float:

@@ -230,7 +230,6 @@ class Tally:
             key = _PART_OF.get(stage, stage)
             if key in spent:
                 spent[key] += value
-        look = self._config.look_ahead
         total = max(1, int(self._got.sum()))
         wall = spent["wall"]
         return Report(
@@ -244,7 +243,7 @@ class Tally:
             frames_per_second=_round(self.frames / wall) if wall > 0 else 0.0,
             seconds={stage: _round(value) for stage, value in spent.items()},
             peak_memory_bytes=peak_memory(),
-            look_ahead_seconds=float(self._config.look_ahead_cap if look == "shot" else look),
+            look_ahead_seconds=float(self._config.look_ahead_seconds),
             shots=tuple(_round(float(each)) for each in shots),
             hole=HoleReport(
                 mean_share=_round(self._share / max(1, self.frames)),

@@ -71,6 +71,7 @@ class Rooms:
             self.elsewhere,
             state,
             cache(lambda: open_completer(self.config)),
+            self.config.longest_wait,
         )
 
         def plan(frame: Frame) -> Plan:
@@ -105,7 +106,7 @@ def _too_much_to_hold(config: Config, source: Source) -> bool:
     info = source.info
     if info.kind == "image":
         return False
-    wait = config.look_ahead_cap if config.look_ahead == "shot" else config.look_ahead
+    wait = config.longest_wait
     frames = float(info.rate) * wait if info.rate else wait * 30
     if info.frames is not None:
         frames = min(frames, info.frames)

@@ -154,8 +154,8 @@ def clean_segment(
 
     Raises as `stream.clean` does.
     """
-    wait = config.look_ahead_cap if config.look_ahead == "shot" else config.look_ahead
-    after = None if segment.end is None else segment.end + Fraction(wait).limit_denominator(1000)
+    wait = Fraction(config.longest_wait).limit_denominator(1000)
+    after = None if segment.end is None else segment.end + wait
     if job.end is not None:
         after = job.end if after is None else min(after, job.end)
     with ExitStack() as stack:

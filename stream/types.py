@@ -140,13 +140,17 @@ class Track:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What happens to a track and why; `relation` is NaN when there was not enough evidence."""
+    """What happens to a track and why; `relation` is NaN when there was not enough evidence.
+
+    One that is not `settled` may well change in the next seconds.
+    """
 
     track: int
     label: str
     action: Action
     relation: float
     reason: str
+    settled: bool = True
 
 
 @dataclass(frozen=True)

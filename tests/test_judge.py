@@ -113,6 +113,27 @@ def test_passers(track: Track, action: str, said: str) -> None:
     assert said in verdict.reason
 
 
+@pytest.mark.parametrize(
+    ("track", "settled"),
+    [
+        (thing(travel=0.0), True),
+        (thing(travel=0.2, speed=0.015), False),
+        (thing(travel=0.2, speed=0.015, age=6.0), True),
+        (thing(subject=0.9, speed=0.1, travel=0.6), False),
+        (walker(), True),
+        (walker(subject=0.4), False),
+        (thing(label="car", travel=0.2), True),
+    ],
+)
+def test_a_young_verdict_that_may_change_says_so(track: Track, settled: bool) -> None:
+    assert last([track])[1].settled == settled
+
+
+def test_what_the_user_says_is_settled() -> None:
+    keep = TOURIST.model_copy(update={"keep": ["person"]})
+    assert last([thing(travel=0.2, speed=0.03)], config=keep)[1].settled
+
+
 def test_a_walker_goes_within_half_a_second_of_walking() -> None:
     history = run(lambda i: [walker(age=0.1 * i, travel=0.15 * i)])
     gone = [verdicts[1].action == "remove" for verdicts in history]

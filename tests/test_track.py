@@ -263,6 +263,20 @@ def test_the_subject_is_large_central_and_steady() -> None:
     assert max(walker.subject, far.subject, aside.subject) < 0.45
 
 
+def test_who_comes_in_and_stops_in_the_middle_soon_is_the_subject() -> None:
+    def where(i: int) -> list[Thing]:
+        return [("person", min(160.0, 8 * (i - 25) - 20), 100, 44, 120)] if i >= 25 else []
+
+    history = follow(180, where)
+    stopped = 25 + 23
+    score = {i: tracks[0].subject for i, tracks in enumerate(history) if tracks}
+    assert score[stopped] < 0.5
+    assert score[stopped + 5 * RATE] > 0.6
+    # One who only walks through at half the speed never is.
+    slow = follow(100, lambda i: [("person", 4 * i - 20, 100, 44, 120)])
+    assert max(each.subject for tracks in slow for each in tracks) < 0.6
+
+
 def test_whom_the_camera_follows_is_the_subject() -> None:
     shift = np.array([[1.0, 0, -6.0], [0, 1, 0], [0, 0, 1]])
     wobble = [0, 4, 8, 10, 8, 4, 0, -4, -8, -10, -8, -4]
