@@ -292,6 +292,7 @@ def _settled(each: Track, action: Action, config: JudgeConfig) -> bool:
         return True
     if each.travel < _UNSETTLED_TRAVEL:
         return True
-    return action == "remove" and not (
-        config.keep_subject and each.subject >= _UNSETTLED_SUBJECT * config.subject
-    )
+    if action == "keep":
+        return False
+    stopped = each.speed < 2 * config.pass_speed
+    return not (config.keep_subject and stopped and each.subject >= _UNSETTLED_SUBJECT * config.subject)

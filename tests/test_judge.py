@@ -121,7 +121,8 @@ def test_passers(track: Track, action: str, said: str) -> None:
         (thing(travel=0.2, speed=0.015, age=6.0), True),
         (thing(subject=0.9, speed=0.1, travel=0.6), False),
         (walker(), True),
-        (walker(subject=0.4), False),
+        (walker(subject=0.4), True),
+        (walker(subject=0.4, speed=0.01), False),
         (thing(label="car", travel=0.2), True),
     ],
 )
