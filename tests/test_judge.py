@@ -118,7 +118,7 @@ def test_passers(track: Track, action: str, said: str) -> None:
     [
         (thing(travel=0.0), True),
         (thing(travel=0.2, speed=0.015), False),
-        (thing(travel=0.2, speed=0.015, age=6.0), True),
+        (thing(travel=0.2, speed=0.015, age=7.0), True),
         (thing(subject=0.9, speed=0.1, travel=0.6), False),
         (walker(), True),
         (walker(subject=0.4), True),
