@@ -2,7 +2,8 @@
 
 The plate of a shot forgets and its chain of motions drifts; these are found again by what they show. A
 keyframe is taken about once a second while the view changes; on a resting camera at growing intervals, and
-when something is uncovered that no keyframe of that view has shown.
+when something is uncovered that no keyframe of that view has shown. It is described and compressed in the
+frames that follow, a step in each, so that none of them waits for all of it.
 """
 
 from __future__ import annotations
@@ -12,11 +13,12 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 
-from stream.arrays import Bytes, u8
+from models.words import Features, bag, load_words
+from stream.arrays import Bytes, Float, u8
 from stream.geometry import corner_motion
-from stream.places import EVERYONE, Picture, keep, most_redundant
+from stream.places import EVERYONE, Picture, describe_place, keep, most_redundant
 from stream.planes import to_rgb
-from stream.plate import Memory, View, relate
+from stream.plate import Labels, Memory, View, relate
 
 _EVERY = 1.0
 _SOONEST = 0.5
@@ -38,13 +40,28 @@ class Last:
     shown: Bytes
 
 
+@dataclass(frozen=True, slots=True)
+class Making:
+    """A keyframe that is not in the archive yet, and what is known of it so far."""
+
+    memory: Memory
+    shot: int
+    labels: Labels
+    features: Features | None = None
+    words: Float | None = None
+
+
 @dataclass(frozen=True)
 class Archive:
-    """Keyframes in the order in which they were taken; never more than `budget` bytes."""
+    """Keyframes in the order in which they were taken; never more than `budget` bytes.
+
+    `making`: the newest, which is described and compressed step by step.
+    """
 
     budget: int
     pictures: tuple[Picture, ...] = ()
     last: Last | None = None
+    making: Making | None = None
 
     @property
     def nbytes(self) -> int:
@@ -53,7 +70,11 @@ class Archive:
 
 
 def observe(archive: Archive, memory: Memory, shot: int) -> Archive:
-    """Take a remembered frame into the archive if it shows what is not there yet; frames come in order."""
+    """Take a remembered frame into the archive if it shows what is not there yet; frames come in order.
+
+    What was taken before is worked on: it is among the pictures two frames later, or once `finished`.
+    """
+    archive = _stepped(archive)
     clear = _clear(memory)
     last = archive.last
     resting = last is not None and last.shot == shot and last.view.pose == memory.view.pose
@@ -73,18 +94,50 @@ def observe(archive: Archive, memory: Memory, shot: int) -> Archive:
     labels = memory.labels
     if memory.masked is not None:
         labels = np.where(memory.masked > 0, np.uint16(EVERYONE), labels)
-    motion = memory.view.motion
-    few = replace(motion, corners=motion.corners[:0], ids=motion.ids[:0], near=motion.near[:0])
-    view = replace(memory.view, motion=few, parallax=None)
+    now = Last(shot, _bare(memory.view), memory.seconds, began, clear)
+    return replace(finished(archive), last=now, making=Making(memory, shot, labels))
+
+
+def finished(archive: Archive) -> Archive:
+    """The archive with the keyframe that is being made among its pictures."""
+    while archive.making is not None:
+        archive = _stepped(archive)
+    return archive
+
+
+def _stepped(archive: Archive) -> Archive:
+    """One step of making a keyframe, each about a third of the work: its features, their words, the rest."""
+    making = archive.making
+    if making is None:
+        return archive
+    memory = making.memory
+    if making.features is None:
+        size = memory.frame.width, memory.frame.height
+        found = describe_place(memory.grey, making.labels, size)
+        return replace(archive, making=replace(making, features=found))
+    if making.words is None:
+        return replace(archive, making=replace(making, words=bag(making.features, load_words())))
     picture = keep(
-        to_rgb(memory.frame), labels, seconds=memory.seconds, shot=shot, view=view, grey=memory.grey
+        to_rgb(memory.frame),
+        making.labels,
+        seconds=memory.seconds,
+        shot=making.shot,
+        view=_bare(memory.view),
+        described=(making.features, making.words),
     )
     pictures = _few_of_a_view([*archive.pictures, picture])
     held = sum(each.nbytes for each in pictures)
     while pictures and (held > archive.budget or len(pictures) > _MOST):
         gone = pictures.pop(most_redundant(pictures))
         held -= gone.nbytes
-    return Archive(archive.budget, tuple(pictures), Last(shot, view, memory.seconds, began, clear))
+    return replace(archive, pictures=tuple(pictures), making=None)
+
+
+def _bare(view: View) -> View:
+    """A view without the corners and the dense motion that only its neighbours in time need."""
+    motion = view.motion
+    few = replace(motion, corners=motion.corners[:0], ids=motion.ids[:0], near=motion.near[:0])
+    return replace(view, motion=few, parallax=None)
 
 
 def _few_of_a_view(pictures: list[Picture]) -> list[Picture]:

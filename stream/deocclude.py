@@ -84,10 +84,11 @@ class Used:
 
 @dataclass(frozen=True)
 class DeoccludeState:
-    """Views of each track from when it was whole, and how each was completed last."""
+    """Views of each track from when it was whole, how each was completed last, and when it was looked for."""
 
     views: Mapping[int, tuple[View, ...]] = field(default_factory=dict)
     used: Mapping[int, Used] = field(default_factory=dict)
+    tried: Mapping[int, int] = field(default_factory=dict)
 
 
 def initial() -> DeoccludeState:
@@ -152,7 +153,7 @@ def complete(
     at least, and goes on as it went between.
     """
     done = []
-    used = dict(state.used)
+    used, tried = dict(state.used), dict(state.tried)
     by_id = {each.id: each for each in tracks}
     for each in tracks:
         hiding = [by_id[k] for k in order.covering(each.id) if k in over and k in by_id]
@@ -162,7 +163,9 @@ def complete(
         if look is None:
             continue
         found, fit = _going_on(state, look, each.id, index, every), None
-        if found is None:
+        # Where no view fitted a moment ago none is looked for again: that would cost as much each time.
+        if found is None and not 0 < index - tried.get(each.id, index) < every:
+            tried[each.id] = index
             found, fit = _from_views(state, look, each.id, index)
         if found is None:
             plain = followed and (each.id not in state.views or each.label != "person")
@@ -187,7 +190,8 @@ def complete(
                 del used[number]
             else:
                 done.append(_assemble(number, found, tuple(t.id for t in hiding)))
-    return tuple(each for each in done if each is not None), replace(state, used=used)
+    tried = {number: last for number, last in tried.items() if number in by_id}
+    return tuple(each for each in done if each is not None), replace(state, used=used, tried=tried)
 
 
 def visible(rgb: Image, track: Track) -> Completed | None:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from models.words import bag, load_words
 from stream import align, geometry
 from stream.aligned import Aligned, Question, Refused, bring, check, lay, shows
-from stream.archive import Archive, observe
+from stream.archive import Archive, finished, observe
 from stream.arrays import Bytes, u8
 from stream.boxes import Box
 from stream.geometry import Homography, Points
@@ -111,7 +111,8 @@ class Elsewhere:
         background.
         """
         view, memory = plate.view(frame.index), plate.memory(frame.index)
-        if view is None or memory is None or not (self.archive.pictures or self._references):
+        known = self.archive.last is not None or self._references
+        if view is None or memory is None or not known:
             return None
         if (shot, view.leg) != self._stretch:
             self._stretch, self._aligned, self._next, self._wait = (shot, view.leg), (), 0.0, _SOON
@@ -167,6 +168,7 @@ class Elsewhere:
 
     def _search(self, question: Question, plate: Plate) -> None:
         """Look for pictures that show what is missing and lay them over the frame."""
+        self.archive = finished(self.archive)
         # What the plate still remembers it has been asked about, and knows better.
         asked = {each.index for each in plate.memories}
         times = np.zeros(len(question.samples), np.int64)

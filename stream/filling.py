@@ -138,7 +138,14 @@ class Filling:
         held = replace(seen, frame=self._held(seen.frame), after=None)
         self._waiting.append(_packed(held) if self._wait else held)
         while self._waiting and self._ripe(self._waiting[0], seen):
-            yield self._next()
+            done = self._next()
+            yield done
+            # What later frames need is done when this one has been given away, and need not wait for it.
+            if self._config.plate.even:
+                with self._clock.time("fill"):
+                    fill.prepare(self._plate[seen.shot], done.frame.index)
+        with self._clock.time("plate"):
+            self._elsewhere.observe(self._plate[seen.shot].memories[-1], seen.shot)
 
     def _held(self, frame: Frame | None) -> Frame | None:
         if frame is None or self._again is not None:
@@ -167,7 +174,6 @@ class Filling:
         # Without their masks: these are kept for as long as the run lasts.
         self._latest.update((each.id, _maskless(each)) for each in seen.tracks)
         self._plate[seen.shot] = plate.observe(known, seen.frame, seen.motion, seen.things, seen.mask)
-        self._elsewhere.observe(self._plate[seen.shot].memories[-1], seen.shot)
         if seen.mask is None:
             before = self._kept.get(seen.shot, kept.initial())
             self._kept[seen.shot] = kept.remember(
@@ -210,9 +216,6 @@ class Filling:
             else:
                 wanted = hole.make_hole(frame, tracks, verdicts, seen.motion, self._config.hole)
         if wanted.box is None:
-            if self._config.plate.even:
-                with self._clock.time("fill"):
-                    fill.prepare(known, frame.index)
             return Filled(frame, np.zeros((0, 0), np.uint8), None, verdicts, tracks, frame)
         known = plate.with_own(known, frame, seen.things, seen.mask)
         done: tuple[Completed, ...] = ()
@@ -239,8 +242,6 @@ class Filling:
                 self._elsewhere,
                 seen.shot,
             )
-            if self._config.plate.even:
-                fill.prepare(self._plate[seen.shot], frame.index)
         filled = kept.put_back(filled, done, wanted)
         return replace(filled, verdicts=verdicts, tracks=tracks, before=frame)
 

@@ -80,13 +80,19 @@ def keep(
     shot: int = -1,
     view: View | None = None,
     grey: Bytes | None = None,
+    described: tuple[Features, Float] | None = None,
 ) -> Picture:
-    """Compress and describe a picture (uint8 RGB). `grey`: it at `vote_size`, where that is known already."""
+    """Compress and describe a picture (uint8 RGB).
+
+    Where they are known already, `grey`: it at `vote_size`; `described`: its features and their bag of words.
+    """
     height, width = rgb.shape[:2]
-    if grey is None:
-        small = cv2.resize(rgb, vote_size(width, height), interpolation=cv2.INTER_AREA)
-        grey = u8(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY))
-    found = describe_place(grey, labels, (width, height))
+    if described is None:
+        if grey is None:
+            small = cv2.resize(rgb, vote_size(width, height), interpolation=cv2.INTER_AREA)
+            grey = u8(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY))
+        found = describe_place(grey, labels, (width, height))
+        described = found, bag(found, load_words())
     # Grown too, so that a picture is not looked at in vain.
     wide = cv2.dilate(labels, np.ones((3, 3), np.uint8), iterations=max(1, labels.shape[1] // (2 * _COARSE)))
     coarse_size = min(_COARSE, labels.shape[1]), max(1, round(_COARSE * labels.shape[0] / labels.shape[1]))
@@ -97,8 +103,8 @@ def keep(
         jpeg=u8(cv2.imencode(".jpg", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), _JPEG)[1]),
         labels=u8(cv2.imencode(".png", labels)[1]),
         coarse=np.asarray(cv2.resize(wide, coarse_size, interpolation=cv2.INTER_NEAREST), np.uint16),
-        features=found,
-        words=bag(found, load_words()),
+        features=described[0],
+        words=described[1],
         shot=shot,
         view=view,
     )
