@@ -144,7 +144,7 @@ class Config(_Section):
         3.0, description="0, seconds, or shot (to the end of the shot)"
     )
     look_ahead_cap: float = Field(10.0, gt=0, description="longest look-ahead of 'shot', seconds")
-    patience: float = Field(5.0, ge=0, description="seconds a file's frame waits at most for an open verdict")
+    patience: float = Field(6.0, ge=0, description="seconds a file's frame waits at most for an open verdict")
     memory_mb: int = Field(700, ge=50, description="frames held at most; beyond it a file is decoded twice")
     perceive: Perceive = Perceive()
     track: Track = Track()

@@ -71,7 +71,7 @@ class Rooms:
             self.elsewhere,
             state,
             cache(lambda: open_completer(self.config)),
-            self.config.longest_wait,
+            _patience(self.config, self.info, held=self.again is None),
         )
 
         def plan(frame: Frame) -> Plan:
@@ -106,8 +106,21 @@ def _too_much_to_hold(config: Config, source: Source) -> bool:
     info = source.info
     if info.kind == "image":
         return False
-    wait = config.longest_wait
-    frames = float(info.rate) * wait if info.rate else wait * 30
+    frames = config.look_ahead_seconds * _rate(info)
     if info.frames is not None:
         frames = min(frames, info.frames)
-    return frames * frame_bytes(info.format, info.width, info.height) > config.memory_mb / 2 * 2**20
+    return frames > _room(config, info)
+
+
+def _patience(config: Config, info: SourceInfo, *, held: bool) -> float:
+    """How many seconds a frame may wait for an open verdict; frames that are `held` must fit the memory."""
+    return min(config.longest_wait, _room(config, info) / _rate(info)) if held else config.longest_wait
+
+
+def _room(config: Config, info: SourceInfo) -> float:
+    """How many frames fit half of the memory allowed."""
+    return config.memory_mb / 2 * 2**20 / frame_bytes(info.format, info.width, info.height)
+
+
+def _rate(info: SourceInfo) -> float:
+    return float(info.rate) if info.rate else 30.0
