@@ -48,6 +48,8 @@ def reflection(picture: Bytes, scene: Background, core: Bytes, others: Bytes) ->
         for above in range(1 + max(3, h // 12)):
             rows = np.arange(y + h - 1 - 2 * above, y + h - 1 - 2 * above - depth, -1)
             rows = rows[rows >= 0]
+            if not len(rows):
+                break
             mirrored = _smooth(picture[rows][:, columns]) - _smooth(scene.rgb[below, columns][: len(rows)])
             where = u8(thing[rows] & ground[: len(rows)])
             likeness = _likeness(change[: len(rows)], mirrored, where)

@@ -11,6 +11,8 @@ from shots import frame, psnr, texture
 
 from configs.schema import load_config
 from stream import fill, hole, motion, plate
+from stream.background import Background
+from stream.reflection import reflection
 
 H, W = 180, 320
 TOP, FOOT, WIDE = 40, 96, 30
@@ -52,6 +54,16 @@ def clean(draw, user_mask, frames=44):
         filled, known = fill.fill(picture, wanted, known, moved, {3}, None, config)
         outs.append(filled.frame.planes[0])
     return outs, ground, [s[2] for s in shots], [s[0].rgb for s in shots]
+
+
+def test_a_low_thing_at_the_upper_border_has_no_mirror_image():
+    ground = texture(W, H, 8)
+    scene = Background(ground, np.ones((H, W), np.uint8), calm=True, whole=True)
+    thing = np.zeros((H, W), np.uint8)
+    thing[:6, 100:160] = 1
+    seen = ground.copy()
+    seen[:12, 100:160] = 30
+    assert not reflection(seen, scene, thing, np.zeros((H, W), np.uint8)).any()
 
 
 @pytest.mark.parametrize("user_mask", [False, True], ids=["tracks", "masks"])
