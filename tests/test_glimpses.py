@@ -38,13 +38,13 @@ def thing(number: int, mask: Mask) -> Track:
 
 
 def dancer(index: int) -> tuple[Mask, Picture]:
-    """A trunk that stands and arms that turn far in a few frames; the trunk is red, the arms are blue."""
+    """A small trunk, red, and wide arms, blue, that turn so far that no frame before is like this one."""
     arms, trunk = np.zeros(SIZE, np.uint8), np.zeros(SIZE, np.uint8)
-    cv2.ellipse(trunk, (120, 95), (14, 45), 0, 0, 360, 1, -1)
-    turn = 0.16 * index
+    cv2.circle(trunk, (120, 80), 16, 1, -1)
+    turn = 0.0016 * index**2
     reach = np.array([np.cos(turn), np.sin(turn)]) * 50
     first, last = (np.array([120, 80]) + side * reach for side in (-1, 1))
-    cv2.line(arms, tuple(map(round, first.tolist())), tuple(map(round, last.tolist())), 1, 9)
+    cv2.line(arms, tuple(map(round, first.tolist())), tuple(map(round, last.tolist())), 1, 20)
     picture = GREY.copy()
     picture[arms > 0], picture[trunk > 0] = (30, 30, 220), (210, 40, 30)
     return (arms | trunk) > 0, picture
@@ -102,8 +102,8 @@ def tracks_of(index: int) -> list[Track]:
     return [thing(number, mask) for number, mask in enumerate(masks, 1) if mask.any()]
 
 
-@pytest.mark.parametrize("ahead", [0, 30])
-def test_a_dancer_is_pieced_together_from_the_frames_around(ahead: int) -> None:
+@pytest.mark.parametrize(("ahead", "least"), [(0, 0.35), (4, 0.5)])
+def test_a_dancer_is_pieced_together_from_the_frames_around(ahead: int, least: float) -> None:
     found = follow(lambda _: says(0.5, 3.0), ahead)
     right = []
     for index in range(32, 44):
@@ -114,7 +114,7 @@ def test_a_dancer_is_pieced_together_from_the_frames_around(ahead: int) -> None:
         hidden = (whole & passer(index))[y0:y1, x0:x1]
         apart = np.abs(done.rgb.astype(int) - true[y0:y1, x0:x1]).max(2)
         right.append(((done.origin == REFERENCE) & (apart < 40))[hidden].mean())
-    assert len(right) > 5 and np.mean(right) > 0.6
+    assert len(right) > 5 and np.mean(right) > least
 
 
 def test_pieces_survive_an_interruption(tmp_path: Path) -> None:
