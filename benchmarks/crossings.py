@@ -17,14 +17,15 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.footage import Size, cover, pictures_in, read_rgb
-from benchmarks.sprites import Sprite, cutout_sprite, sequence_sprite
+from benchmarks.footage import Size, cover, pictures_in, read_rgb, read_sequence
+from benchmarks.sprites import Sprite, cutout_sprite
 from models.training.occlusions import is_held, roughened, source_key
 from stream.types import Image, Instance, Mask, Track
 
 SIZE: Size = (640, 360)
 WORKING: Size = (512, 288)
 FILMS = ("parkour", "dance-twirl")
+_SMOOTH = 8
 Kind = Literal["stands", "walks", "film"]
 KINDS: tuple[Kind, ...] = ("stands", "walks", "film")
 
@@ -67,7 +68,7 @@ def read_places(data: Path) -> Places:
             if mask is not None:
                 people.append(_sprite(path.stem, read_rgb(path), np.asarray(mask, np.uint8)))
     backgrounds = [*sorted((data / "video").glob("*.plate.png")), *pictures_in(data / "stills")[:40]]
-    films = [sequence_sprite(data, name) for name in FILMS]
+    films = [film_sprite(data, name) for name in FILMS]
     return Places(backgrounds, [each for each in people if each.height > 120], films)
 
 
@@ -88,6 +89,7 @@ def make_crossing(places: Places, seed: int, kind: Kind, frames: int = 60) -> Cr
     speed = float(random.uniform(5.5, 9)) * random.choice([-1, 1])
     drift = float(random.uniform(0.8, 1.8)) * random.choice([-1, 1]) if walks else 0.0
     centre = width / 2 - drift * frames / 2
+    size = max(cv2.boundingRect(each[..., 3])[3] for each in stays.pictures)
     noise = float(random.uniform(0.8, 2.5))
     phase = float(random.uniform(0, 6))
     made = Crossing(f"{kind}-{seed}", [], [], [], [], [], [])
@@ -100,7 +102,7 @@ def make_crossing(places: Places, seed: int, kind: Kind, frames: int = 60) -> Cr
         bend = 0.085 * np.sin(0.33 * index + phase) if walks and not film else 0.0
         picture = stays.at(index) if film else bent(stays.pictures[0], bend)
         # A film's pictures are cut to the thing: one scale for all, so that it does not breathe.
-        mine, my_alpha = placed(picture, x, foot, tall / stays.height, turn)
+        mine, my_alpha = placed(picture, x, foot, tall / size, turn)
         px = width / 2 + speed * (index - frames / 2)
         bob = 2 * abs(np.sin(0.3 * index))
         other = bent(passes.pictures[0], 0.085 * np.sin(0.3 * index))
@@ -152,6 +154,37 @@ def placed(
     parts = np.concatenate([source[..., :3] * alpha, alpha], 2)
     out = np.asarray(cv2.warpAffine(parts, place, SIZE, flags=cv2.INTER_LINEAR), np.float32)
     return out[..., :3] / np.maximum(out[..., 3:], 1e-3), np.clip(out[..., 3], 0, 1)
+
+
+def film_sprite(data: Path, name: str, frames: int = 60) -> Sprite:
+    """The person of a film, all pictures of one size, cut around its middle as that drifts.
+
+    Cut to the person in each frame, whoever stretches an arm would jump aside with the whole body.
+    """
+    pictures, masks = read_sequence(data, name, frames, (854, 480))
+    boxes = np.array([cv2.boundingRect(mask.astype(np.uint8)) for mask in masks], np.float64)
+    low, high = boxes[:, :2], boxes[:, :2] + boxes[:, 2:]
+    count = 2 * _SMOOTH + 1
+    weight = np.exp(-(np.linspace(-2, 2, count) ** 2))
+
+    def smooth(path: NDArray[np.float64]) -> NDArray[np.float64]:
+        wide = np.pad(path, ((_SMOOTH, _SMOOTH), (0, 0)), mode="reflect", reflect_type="odd")
+        ways = [np.convolve(wide[:, k], weight / weight.sum(), "valid") for k in (0, 1)]
+        return np.stack(ways, 1)
+
+    # Where the middle and the feet would be without the haste of single frames.
+    anchor = smooth(np.stack([(low[:, 0] + high[:, 0]) / 2, high[:, 1]], 1))
+    left, up = (anchor - low).max(0)
+    right, down = (high - anchor).max(0)
+    across = 2 * int(np.ceil(max(left, right))) + 4
+    tall = int(np.ceil(up + max(down, 0))) + 4
+    out = []
+    for picture, mask, (x, y) in zip(pictures, masks, anchor, strict=True):
+        alpha = cv2.GaussianBlur(mask.astype(np.uint8) * np.uint8(255), (3, 3), 0)
+        move = np.array([[1, 0, across / 2 - x], [0, 1, up + 2 - y]], np.float64)
+        rgba = np.dstack([picture, alpha])
+        out.append(np.asarray(cv2.warpAffine(rgba, move, (across, tall), flags=cv2.INTER_LINEAR), np.uint8))
+    return Sprite(name, tuple(out))
 
 
 def _tracks(

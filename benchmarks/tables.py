@@ -7,7 +7,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from benchmarks import page_tables, speed_tables
+from benchmarks import layer_tables, page_tables, speed_tables
 from benchmarks.speed_tables import rows
 
 ROOT = Path(__file__).parent.parent
@@ -288,6 +288,13 @@ TABLES = {
     "vectors": (vectors_table, "benchmarks/relation.json", "docs/relation.md"),
     "stuff": (stuff_table, "benchmarks/stuff.json", "models/weights/MODEL_CARD.md"),
     "stuff cuts": (stuff_cuts_table, "benchmarks/stuff.json", "models/weights/MODEL_CARD.md"),
+    "completion": (layer_tables.clips_table, "benchmarks/deocclusion.json", "docs/layers.md"),
+    "completion classes": (layer_tables.classes_table, "benchmarks/deocclusion.json", "docs/layers.md"),
+    "completion stills": (
+        layer_tables.stills_table,
+        "benchmarks/deocclusion.json",
+        "models/weights/MODEL_CARD.md",
+    ),
     "engines": (speed_tables.engines_table, "benchmarks/engines.json", "docs/engines.md"),
     "threads": (speed_tables.threads_table, "benchmarks/engines.json", "docs/engines.md"),
     "converters": (speed_tables.converters_table, "benchmarks/converters.json", "docs/engines.md"),

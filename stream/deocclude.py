@@ -14,17 +14,16 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from stream import looks, views
+from stream import drawing, glimpses, looks, views
 from stream.arrays import Bytes, u8
 from stream.boxes import Box
+from stream.drawing import ENOUGH, Drawn
+from stream.glimpses import Glimpse, Nearby
 from stream.hole import bounds
 from stream.order import Order
-from stream.squares import Answer, Network, cut_square, put_square, square_of
+from stream.squares import Answer, Network
 from stream.types import INVENTED, REFERENCE, SEEN, Image, Mask, Track
 from stream.views import Look, View
-
-ENOUGH = 0.35
-"""Confidence from which a completion is better than the background."""
 
 __all__ = ["ENOUGH", "Answer", "Completed", "DeoccludeState", "Network", "complete", "observe", "visible"]
 
@@ -84,11 +83,15 @@ class Used:
 
 @dataclass(frozen=True)
 class DeoccludeState:
-    """Views of each track from when it was whole, how each was completed last, and when it was looked for."""
+    """Views of each track from when it was whole, glimpses from when it was not, how each was completed last,
+    when it was looked for, and what was drawn of it.
+    """
 
     views: Mapping[int, tuple[View, ...]] = field(default_factory=dict)
+    glimpses: Mapping[int, tuple[Glimpse, ...]] = field(default_factory=dict)
     used: Mapping[int, Used] = field(default_factory=dict)
     tried: Mapping[int, int] = field(default_factory=dict)
+    drawn: Mapping[int, Drawn] = field(default_factory=dict)
 
 
 def initial() -> DeoccludeState:
@@ -104,19 +107,29 @@ def observe(
     order: Order,
     wanted: Collection[int],
     over: Collection[int] = (),
+    reach: float = 0.012,
 ) -> DeoccludeState:
     """Remember those `wanted` things of frame `index` that nothing hides; `rgb` is the whole frame.
+
+    Of one that something of `over` hides what shows is kept for the frames around; `reach` as in `complete`.
 
     Where there is only one thing nothing will hide it, and nothing is done. A thing that touches one of
     `over` is not remembered, whoever is in front: where two things touch, masks hold pixels of both.
     """
     if len(tracks) < 2:
         return state
-    known = dict(state.views)
+    known, parts = dict(state.views), dict(state.glimpses)
+    by_id = {each.id: each for each in tracks}
     for each in tracks:
-        if each.id not in wanted or each.missed or order.covering(each.id):
+        if each.id not in wanted or each.missed:
             continue
-        if not order.touching(each.id).isdisjoint(over):
+        hiding = [by_id[k] for k in order.covering(each.id) if k in over and k in by_id]
+        if hiding:
+            seen = glimpses.glimpse_of(rgb, index, each, hiding, known.get(each.id, ()), reach)
+            if seen is not None:
+                parts[each.id] = glimpses.kept(parts.get(each.id, ()), seen)
+            continue
+        if order.covering(each.id) or not order.touching(each.id).isdisjoint(over):
             continue
         mine = known.get(each.id, ())
         if mine and abs(index - mine[-1].index) < _SPACING:
@@ -126,7 +139,7 @@ def observe(
             known[each.id] = looks.thinned((*mine, view))
     for number in [k for k, mine in known.items() if index - mine[-1].index > _FORGOTTEN]:
         del known[number]
-    return replace(state, views=known)
+    return replace(state, views=known, glimpses=parts)
 
 
 def complete(
@@ -153,7 +166,7 @@ def complete(
     at least, and goes on as it went between.
     """
     done = []
-    used, tried = dict(state.used), dict(state.tried)
+    used, tried, drawn = dict(state.used), dict(state.tried), dict[int, Drawn]()
     by_id = {each.id: each for each in tracks}
     for each in tracks:
         hiding = [by_id[k] for k in order.covering(each.id) if k in over and k in by_id]
@@ -170,7 +183,9 @@ def complete(
         if found is None:
             plain = followed and (each.id not in state.views or each.label != "person")
             doubt = _DOUBT if plain else 1.0
-            found = _without_views(state, rgb, look, each.id, index, network, doubt)
+            found, said = _without_views(state, rgb, look, each.id, index, network, doubt, twice=not followed)
+            if said is not None:
+                drawn[each.id] = said
         if fit is not None:
             used[each.id] = fit
         if found is not None:
@@ -191,7 +206,17 @@ def complete(
             else:
                 done.append(_assemble(number, found, tuple(t.id for t in hiding)))
     tried = {number: last for number, last in tried.items() if number in by_id}
-    return tuple(each for each in done if each is not None), replace(state, used=used, tried=tried)
+    parts = {number: glimpses.recent(mine, index) for number, mine in state.glimpses.items()}
+    return (
+        tuple(each for each in done if each is not None),
+        replace(
+            state,
+            used=used,
+            tried=tried,
+            drawn=drawn,
+            glimpses={k: mine for k, mine in parts.items() if mine},
+        ),
+    )
 
 
 def visible(rgb: Image, track: Track) -> Completed | None:
@@ -254,24 +279,47 @@ def _without_views(
     index: int,
     network: Network | None,
     doubt: float,
-) -> _Found | None:
+    *,
+    twice: bool,
+) -> tuple[_Found | None, Drawn | None]:
     """No view fits: as it went on a moment ago, or as the network sees it if that sees enough to be sure.
 
-    `doubt`: the network's confidence is multiplied by it.
+    `doubt`: the network's confidence is multiplied by it; `twice`: it is asked of the mirrored picture too.
     """
     last = state.used.get(number)
     place = _carried(last, state.views.get(number, ()), index) if last is not None else None
     going_on = _from_last(look, last, place, index) if last is not None and place is not None else None
     if network is None:
-        return going_on
+        return going_on, None
     if going_on is not None and cv2.countNonZero(look.visible) < _ENOUGH_SEEN * cv2.countNonZero(
         going_on.whole
     ):
-        return going_on
-    drawn = _from_network(rgb, look, network, doubt)
-    if drawn is None or (going_on is not None and drawn.confidence < max(ENOUGH, going_on.confidence)):
-        return going_on
-    return drawn
+        return going_on, None
+    mine = state.views.get(number, ())
+    step = last.step if last is not None and last.step is not None else glimpses.pace(mine, index)
+    near = glimpses.gather(look, index, state.glimpses.get(number, ()), mine, step)
+    before = state.drawn.get(number)
+    shown = last is not None and index - last.index == 1
+    said = drawing.draw(rgb, look, index, network, doubt, before, step, near, shown=shown, twice=twice)
+    if said is None:
+        return going_on, None
+    found = _as_drawn(look, said, near)
+    if going_on is not None and found.confidence < max(ENOUGH, going_on.confidence):
+        return going_on, said
+    return found, said
+
+
+def _as_drawn(look: Look, said: Drawn, near: Nearby | None) -> _Found:
+    """The thing as the network drew it, in the colours it has in the frames around where these show it."""
+    hidden = (said.whole > 0.5).astype(np.uint8) & look.front
+    whole = look.visible | hidden
+    origin = np.where(whole > 0, INVENTED, 0).astype(np.uint8)
+    rgb = np.clip(said.rgb + 0.5, 0, 255).astype(np.uint8)
+    if near is not None:
+        shown = hidden & near.seen
+        cv2.copyTo(near.rgb, shown, rgb)
+        origin[shown > 0] = REFERENCE
+    return _Found(look, whole, rgb, origin, said.confidence, np.zeros_like(whole))
 
 
 def _from_last(look: Look, last: Used, place: NDArray[np.float64], index: int) -> _Found | None:
@@ -336,30 +384,6 @@ def _middle(view: View, place: NDArray[np.float64]) -> NDArray[np.float64]:
     """Where the middle of a view lies once it is placed."""
     x0, y0, x1, y1 = view.box
     return np.asarray(place @ np.array([(x0 + x1) / 2, (y0 + y1) / 2, 1.0]), np.float64)
-
-
-def _from_network(rgb: Image, look: Look, network: Network, doubt: float) -> _Found | None:
-    """Complete by the network; None where it says that nothing is hidden."""
-    seen, front = bounds(look.visible > 0), bounds(look.front > 0)
-    if seen is None or front is None:
-        return None
-    x, y, side = square_of(seen, front)
-    modal, hiding = (cut_square(part, x, y, side) for part in (look.visible, look.front))
-    # What lies beyond the look is taken from the frame itself.
-    picture = cut_square(rgb, x + look.box[0], y + look.box[1], side)
-    answer = network(picture, modal, hiding)
-    if answer.hidden < 0:
-        return None
-    shape = look.visible.shape
-    chance = put_square(answer.amodal, x, y, side, shape)
-    colours = put_square(answer.rgb, x, y, side, shape)
-    whole = look.visible | ((chance > 0.5).astype(np.uint8) & look.front)
-    asked = (look.front > 0) & (chance > 0.1)
-    sure = float(np.abs(2 * chance[asked] - 1).mean()) if asked.any() else 0.0
-    share = cv2.countNonZero(look.visible) / max(1, cv2.countNonZero(whole))
-    confidence = doubt * sure * float(np.clip(2.5 * share, 0, 1)) / (1 + np.exp(-answer.hidden))
-    origin = np.where(whole > 0, INVENTED, 0).astype(np.uint8)
-    return _Found(look, whole, colours, origin, confidence, np.zeros_like(whole))
 
 
 def _assemble(number: int, found: _Found, by: tuple[int, ...]) -> Completed | None:

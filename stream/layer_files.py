@@ -1,8 +1,9 @@
 """A folder of layers in formats that editors read: plate, one file a thing, their masks, and `layers.json`.
 
 Stills: PNG pictures as they are seen, and all of them in one OpenRaster file (`layers.ora`). Clips: ProRes
-4444 with alpha in `.mov`, or numbered PNG pictures; the masks as lossless grey video (FFV1) or PNG. Pictures
-of a layer have the size of the clip, and the numbers and time stamps of its frames.
+4444 with alpha in `.mov`, VP9 with alpha in `.webm`, or numbered PNG pictures; the masks as lossless grey
+video (FFV1) or PNG. Pictures of a layer have the size of the clip, and the numbers and time stamps of its
+frames.
 """
 
 from __future__ import annotations
@@ -31,12 +32,13 @@ from stream.source import open_source
 from stream.source_info import SourceInfo
 from stream.types import Colour, Frame, Image
 
-Style = Literal["png", "prores"]
+Style = Literal["png", "prores", "vp9"]
 """How layers of a clip are stored."""
 
 FORMAT = 1
 NAME = "layers.json"
 _BT709 = 1
+_BEYOND = 12
 _SPOOLED = struct.Struct("<7q")
 
 
@@ -196,16 +198,18 @@ def write_clip(
         shown_from=Fraction(0),
         first_pts=0,
     )
-    picture = replace(plain, codec="prores", format="yuva444p10le")
+    small = style == "vp9"
+    form, planes_of = ("yuva420p", _small_yuva) if small else ("yuva444p10le", _yuva)
+    picture = replace(plain, codec="vp9" if small else "prores", format=form)
     grey = replace(plain, codec="ffv1", format="gray", colour=Colour(full_range=True), range_tag=2)
-    file, mask = f"{name}.mov", f"{name}.mask.mkv"
+    file, mask = f"{name}.webm" if small else f"{name}.mov", f"{name}.mask.mkv"
     with (
         open_sink(folder / file, picture, copy_streams=False) as pictures,
         open_sink(folder / mask, grey, copy_streams=False, lossless=True) as masks,
     ):
         for frame, rgba, shape in _every(spool, info):
             pts = times[frame]
-            pictures.write(_frame(frame, pts, info, _yuva(rgba), "yuva444p10le", colour))
+            pictures.write(_frame(frame, pts, info, planes_of(rgba), form, colour))
             masks.write(_frame(frame, pts, info, (shape,), "gray", grey.colour))
     return file, mask
 
@@ -280,7 +284,7 @@ def write_ora(
 def read_plate(folder: Path, contents: Contents) -> Iterator[tuple[Image, Frame | None]]:
     """The plate's pictures (H x W x 3 RGB, as seen), and a video's frames; raises InputError."""
     path = folder / contents.plate
-    if contents.style == "prores":
+    if contents.kind == "clip" and contents.style != "png":
         with open_source(path) as source:
             for frame in source:
                 yield turn(frame.rgb, contents.rotation), frame
@@ -296,7 +300,7 @@ def read_layer(
     """Frame number and RGBA picture (H x W x 4, as seen) of a layer, in order; raises InputError."""
     numbers = range(thing.places[0].frame, thing.places[-1].frame + 1)
     path = folder / thing.file
-    if contents.style == "prores":
+    if contents.kind == "clip" and contents.style != "png":
         with open_source(path) as source:
             for number, frame in zip(numbers, source, strict=False):
                 yield number, turn(_rgba(frame), contents.rotation)
@@ -385,6 +389,31 @@ def _yuva(rgba: NDArray[np.uint8]) -> tuple[NDArray[np.generic], ...]:
     yuv = np.clip(np.rint(codes), 0, 1023).astype(np.uint16)
     alpha = np.rint(rgba[:, :, 3] * np.float32(1023 / 255))
     return (*(np.ascontiguousarray(yuv[:, :, k]) for k in range(3)), alpha.astype(np.uint16))
+
+
+def _small_yuva(rgba: NDArray[np.uint8]) -> tuple[NDArray[np.generic], ...]:
+    """RGBA as the planes of yuva420p: BT.709, limited range, alpha full.
+
+    Colours go on a little beyond the alpha's edge: those of blocks and of two by two pixels are coded as one.
+    """
+    rgb = np.ascontiguousarray(rgba[:, :, :3])
+    clear = (rgba[:, :, 3] == 0).astype(np.uint8)
+    if clear.any() and not clear.all():
+        way = cv2.DIST_LABEL_PIXEL
+        far, nearest = cv2.distanceTransformWithLabels(clear, cv2.DIST_L2, 3, labelType=way)
+        colours = np.zeros((int(nearest.max()) + 1, 3), np.uint8)
+        colours[nearest[clear == 0]] = rgb[clear == 0]
+        beyond = (clear > 0) & (far < _BEYOND)
+        rgb[beyond] = colours[nearest[beyond]]
+    _, backward = matrices(_BT709, False, 8)
+    codes = cv2.transform(rgb.astype(np.float32), backward)
+    height, width = rgb.shape[:2]
+    half = (width + 1) // 2, (height + 1) // 2
+    wide = cv2.copyMakeBorder(codes, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE)
+    chroma = cv2.resize(wide, half, interpolation=cv2.INTER_AREA)
+    parts = codes[:, :, 0], chroma[:, :, 1], chroma[:, :, 2]
+    planes = [np.clip(np.rint(part), 0, 255).astype(np.uint8) for part in parts]
+    return (*map(np.ascontiguousarray, planes), np.ascontiguousarray(rgba[:, :, 3]))
 
 
 def _rgba(frame: Frame) -> NDArray[np.uint8]:

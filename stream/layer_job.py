@@ -173,7 +173,7 @@ def _tight(config: Config) -> Config:
 
 
 def _plate_name(info: SourceInfo, style: Style) -> str:
-    return "plate.png" if info.kind == "image" else "plate.mov" if style == "prores" else "plate"
+    return "plate.png" if info.kind == "image" else "plate" if style == "png" else "plate.mov"
 
 
 @contextmanager
@@ -182,7 +182,7 @@ def _plate(whole: Path, info: SourceInfo, style: Style) -> Iterator[Callable[[Fr
     path = whole / _plate_name(info, style)
     if info.kind == "image":
         yield lambda frame: write_png(path, turn(frame.rgb, info.rotation))
-    elif style == "prores":
+    elif style != "png":
         # said to be what it is to become, so that the sink picks it
         with open_sink(path, replace(info, codec="prores", format="yuv422p10le", kind="video")) as sink:
             yield sink.write

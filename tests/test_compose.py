@@ -43,7 +43,7 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_walk(folder / "walk.mkv", FRAMES)
 
 
-@pytest.fixture(scope="module", params=["prores", "png"])
+@pytest.fixture(scope="module", params=["prores", "vp9", "png"])
 def taken(request: pytest.FixtureRequest, clip: Path) -> Path:
     folder = clip.parent / request.param
     job = LayerJob(style=request.param, masks=clip.parent / "masks")
@@ -86,7 +86,7 @@ def test_unchanged_layers_give_the_clip_again(clip: Path, taken: Path, tmp_path:
     assert min(map(psnr, before, after)) > 36
     with open_source(clip) as one, open_source(tmp_path / "again.mkv") as other:
         assert [frame.time for frame in one] == [frame.time for frame in other]
-        if taken.name == "prores":
+        if taken.name != "png":
             assert [each.kind for each in other.info.streams] == ["audio"]
 
 
@@ -242,7 +242,7 @@ def test_a_clip_that_is_turned_is_edited_as_it_is_seen(clip: Path, tmp_path: Pat
     )
     with open_source(turned) as source_of:
         assert source_of.info.rotation == 90
-    for style in ("prores", "png"):
+    for style in ("prores", "vp9", "png"):
         folder = tmp_path / style
         take_layers(turned, folder, cheap(), LayerJob(style=style, masks=clip.parent / "masks"))
         found = read_contents(folder)

@@ -67,7 +67,8 @@ class Sample:
     """What is seen of a thing and what touches it, and the truth; (S, S) uint8 0 or 1, `rgb` (S, S, 3).
 
     `modal` and `front` are as a segmentator would give them; `visible` and `amodal` are true. `hidden`:
-    whether something of the thing is hidden; `truth`: the picture without what is in front of the thing.
+    whether something of the thing is hidden; `truth`: the picture without what is in front of the thing;
+    `kind`: to which of `SHARES` the thing belongs.
     """
 
     rgb: Pixels
@@ -77,6 +78,7 @@ class Sample:
     amodal: Pixels
     truth: Pixels
     hidden: bool
+    kind: str = "things"
 
 
 def read_wholes(data: Path, keep: Callable[[str], bool], *, overlap: float = 0.12) -> list[Whole]:
@@ -291,7 +293,7 @@ def _try(
         rough &= 1 - rough_front
     else:
         rough_front &= 1 - rough
-    return Sample(picture, rough, rough_front, visible, thing, thing_rgb, hides)
+    return Sample(picture, rough, rough_front, visible, thing, thing_rgb, hides, back.kind)
 
 
 def cut(scene: Sample) -> Sample | None:
@@ -321,6 +323,7 @@ def cut(scene: Sample) -> Sample | None:
         masked(scene.amodal),
         shown(scene.truth),
         scene.hidden,
+        scene.kind,
     )
 
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 class _Style(StrEnum):
     prores = "prores"
+    vp9 = "vp9"
     png = "png"
 
 

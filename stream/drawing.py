@@ -1,0 +1,116 @@
+"""A thing that is hidden in part as the network draws it, frame after frame without boiling."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from stream.arrays import Float, f32, u8
+from stream.boxes import Box
+from stream.glimpses import Nearby
+from stream.hole import bounds
+from stream.squares import Answer, Network, cut_square, put_square, square_of
+from stream.types import Image
+from stream.views import Look
+
+ENOUGH = 0.35
+"""Confidence from which a completion is better than the background."""
+
+_NEW = 0.5
+_STAYS = 0.2
+_DRAWN = 0.1
+_EVEN = 0.015
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """What the network said of a thing last: in which frame, in which box of it, and how sure that was.
+
+    `chance` float32 (h, w): that a pixel is the thing's, by the network; `whole`: the same, by all that is
+    known; `rgb` float32 (h, w, 3); `asked` float32 (h, w): 1
+    where something was in front, so that there was something to be said.
+    """
+
+    index: int
+    box: Box
+    chance: Float
+    whole: Float
+    rgb: Float
+    asked: Float
+    confidence: float
+
+
+def draw(
+    rgb: Image,
+    look: Look,
+    index: int,
+    network: Network,
+    doubt: float,
+    before: Drawn | None,
+    step: NDArray[np.float64],
+    near: Nearby | None,
+    *,
+    shown: bool,
+    twice: bool,
+) -> Drawn | None:
+    """What the network says of a thing, and said a frame before; None where it says that nothing is hidden.
+
+    Each frame for itself is drawn another way: the mean with the last one boils less, and is nearer to the
+    truth. `step`: by how much the thing moves, pixels a frame; `near`: what the frames around show, which
+    counts more than what is drawn; `doubt`: the confidence is multiplied by it; `shown`: the thing was put
+    back a frame before in another way; `twice`: the network is asked of the mirrored picture too.
+    """
+    if before is not None and index - before.index != 1:
+        before = None
+    shown = shown or (before is not None and before.confidence >= ENOUGH)
+    seen, front = bounds(look.visible > 0), bounds(look.front > 0)
+    if seen is None or front is None:
+        return None
+    x, y, side = square_of(seen, front)
+    modal, hiding = (cut_square(part, x, y, side) for part in (look.visible, look.front))
+    # What lies beyond the look is taken from the frame itself.
+    picture = cut_square(rgb, x + look.box[0], y + look.box[1], side)
+    answer = network(picture, modal, hiding)
+    if twice:
+        answer = _mean(answer, network(*(np.ascontiguousarray(p[:, ::-1]) for p in (picture, modal, hiding))))
+    if answer.hidden < 0 and before is None:
+        return None
+    shape = look.visible.shape
+    chance = put_square(answer.amodal, x, y, side, shape)
+    colours = put_square(answer.rgb, x, y, side, shape).astype(np.float32)
+    asked = look.front.astype(np.float32)
+    if before is not None:
+        dx, dy = np.array(before.box[:2]) - look.box[:2] + step
+        move = np.array([[1, 0, dx], [0, 1, dy]], np.float64)
+        size = shape[1], shape[0]
+        its, was, held = (
+            f32(cv2.warpAffine(p, move, size)) for p in (before.chance, before.rgb, before.asked)
+        )
+        share = (1 - _NEW) * held
+        chance += share * (its - chance)
+        # Only where both are the thing: colours of what is around it would come in otherwise.
+        colours += (share * (its > 0.5))[..., None] * (was - colours)
+    whole = chance
+    if near is not None:
+        whole = (_DRAWN * chance + near.mask) / (_DRAWN + near.weight)
+        # Strips of several frames do not quite meet.
+        whole = f32(cv2.GaussianBlur(whole, (0, 0), max(0.8, _EVEN * shape[0])))
+    place = (look.front > 0) & (whole > 0.1)
+    sure = float(np.abs(2 * whole[place] - 1).mean()) if place.any() else 0.0
+    all_of_it = look.visible | ((whole > 0.5).astype(np.uint8) & look.front)
+    part = cv2.countNonZero(look.visible) / max(1, cv2.countNonZero(all_of_it))
+    confidence = doubt * sure * float(np.clip(2.5 * part, 0, 1)) / (1 + np.exp(-answer.hidden))
+    if shown and confidence >= _STAYS:
+        # What was there a frame ago does not vanish for being a little less sure.
+        confidence = max(confidence, ENOUGH)
+    return Drawn(index, look.box, chance, f32(whole), colours, asked, confidence)
+
+
+def _mean(first: Answer, mirrored: Answer) -> Answer:
+    """The mean of an answer and that to the mirrored picture."""
+    amodal = f32((first.amodal + mirrored.amodal[:, ::-1]) / 2)
+    rgb = cv2.addWeighted(first.rgb, 0.5, np.ascontiguousarray(mirrored.rgb[:, ::-1]), 0.5, 0)
+    return Answer(amodal, u8(rgb), (first.hidden + mirrored.hidden) / 2)
