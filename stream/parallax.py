@@ -29,6 +29,10 @@ _LIKE = 14.0
 _TRUST_NEW = 0.4
 _SURPRISE = 1.0
 _FIT = 0.4
+_BENDS = 6
+_PULLS = (2.0, 2.0, 0.002, 0.002, 0.002, 0.02, 0.02, 0.02)
+"""How strongly the fit is drawn to "goes on as it went": a residual's two parts, then what `_bends` holds."""
+
 _SMALLEST = 16
 """Pixels on the longer side below which there is nothing to match."""
 
@@ -207,32 +211,33 @@ def spread(values: Float, known: Bytes) -> Float:
 
 
 def _foretell(carried: Float, flow: Float, fresh: Bytes, grid: Float, start: Float) -> Float:
-    """What the pixels' last residuals say of this frame's: a linear map, fitted where both are seen."""
+    """What the pixels' last residuals say of this frame's: a linear map, fitted where both are seen.
+
+    It bends over the picture (terms of second order in the place): the plane that a homography follows may be
+    another one from frame to frame, and a camera that goes forward or turns changes parallax by the place.
+    """
     height, width = fresh.shape
     seen = np.flatnonzero(fresh)
     if len(seen) < 300:
         return start
     some = seen[:: max(1, len(seen) // 2000)]
-    scale = np.array([1 / width, 1 / height], np.float32)
-    x = np.ones((len(some), 5), np.float32)
-    x[:, :2] = start.reshape(-1, 2)[some]
-    x[:, 3:] = grid.reshape(-1, 2)[some] * scale - np.float32(0.5)
+    bends = _bends(width, height)
+    x = np.hstack([start.reshape(-1, 2)[some], bends.reshape(-1, _BENDS)[some]])
     fit = _robust_fit(x, flow.reshape(-1, 2)[some])
-    linear, slope = fit[:2].T, fit[3:].T * scale
-    constant = fit[2] - 0.5 * (fit[3] + fit[4])
-    plane = f32(cv2.transform(grid, np.column_stack([slope, constant])))
+    linear, bent = fit[:2].T, f32(cv2.transform(bends[..., :4], np.ascontiguousarray(fit[2:6].T)))
+    bent = f32(bent + cv2.transform(bends[..., 4:], np.ascontiguousarray(fit[6:].T)))
     foretold = start
     for _ in range(2):
-        foretold = f32(cv2.transform(foretold, linear) + plane)
+        foretold = f32(cv2.transform(foretold, linear) + bent)
         foretold = _read(carried, grid + foretold)
-    return f32(cv2.transform(foretold, linear) + plane)
+    return f32(cv2.transform(foretold, linear) + bent)
 
 
 def _robust_fit(x: NDArray[np.float32], y: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Least squares with Geman-McClure weights, drawn to "goes on as it went" (N x 5 to N x 2)."""
-    stay = np.zeros((5, 2))
+    """Least squares with Geman-McClure weights, drawn to "goes on as it went" (N x 8 to N x 2)."""
+    stay = np.zeros((2 + _BENDS, 2))
     stay[0, 0] = stay[1, 1] = 1.0
-    pull = np.diag([2.0, 2.0, 0.002, 0.002, 0.002])
+    pull = np.diag(_PULLS)
     fit = stay
     for turn in range(4):
         error = np.linalg.norm(x @ fit - y, axis=1)
@@ -262,6 +267,13 @@ def _grid(width: int, height: int) -> Float:
     grid[..., 0] = np.arange(width, dtype=np.float32)
     grid[..., 1] = np.arange(height, dtype=np.float32)[:, None]
     return grid
+
+
+@cache
+def _bends(width: int, height: int) -> Float:
+    """1, x, y, x^2, xy, y^2 at every pixel, -0.5 to 0.5 across the picture: (h, w, 6)."""
+    x, y = np.moveaxis(_grid(width, height) / np.array([width, height], np.float32) - np.float32(0.5), 2, 0)
+    return f32(np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], axis=2))
 
 
 _T = TypeVar("_T", bound=NDArray[np.generic])
