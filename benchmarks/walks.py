@@ -11,6 +11,8 @@ become of it in the end.
     visit      one comes, waits, goes   rest      one stands aside all the time, one passes
     pan        the camera turns         zoom      it comes nearer by a quarter, in somebody's hands
     traffic    two cars, one walker     pet       one with a dog
+    near       two cut by the picture's lower edge, right before the camera, and one far away
+    crowd      six people go both ways
 """
 
 from __future__ import annotations
@@ -350,6 +352,32 @@ def _pet(cast: Cast, random: np.random.Generator) -> Story:
     return [owner, dog], "any", {"shake": 1.0}
 
 
+def _near(cast: Cast, random: np.random.Generator) -> Story:
+    far = _passer(cast, random, rightwards=True, at=3.5, height=0.4, foot=0.8)
+    near = []
+    for k in (0, 1):
+        height = random.uniform(1.1, 1.6)
+        at = 2.2 + 1.8 * k + random.uniform(-0.3, 0.3)
+        near.append(
+            _passer(
+                cast, random, rightwards=bool(k), at=at, speed=random.uniform(0.2, 0.35),
+                height=height, foot=height + random.uniform(-0.05, 0.15),
+            )
+        )  # fmt: skip
+    return [far, *near], "any", {"shake": 1.5}
+
+
+def _crowd(cast: Cast, random: np.random.Generator) -> Story:
+    things = [
+        _passer(
+            cast, random, rightwards=bool(k % 2), at=random.uniform(2, 5), height=0.45 + 0.04 * k,
+            foot=0.84 + 0.03 * k,
+        )
+        for k in range(6)
+    ]  # fmt: skip
+    return things, "any", {"shake": 1.0}
+
+
 STORIES: dict[str, Callable[[Cast, np.random.Generator], Story]] = {
     "crossing": _crossing,
     "overtake": _overtake,
@@ -365,6 +393,8 @@ STORIES: dict[str, Callable[[Cast, np.random.Generator], Story]] = {
     "zoom": _zoom,
     "traffic": _traffic,
     "pet": _pet,
+    "near": _near,
+    "crowd": _crowd,
 }
 
 

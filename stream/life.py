@@ -21,6 +21,7 @@ _HOLD_SECONDS = 0.08
 _MOST_HOLD = 0.66
 _PART = 0.8
 _PART_SECONDS = 0.5
+_LITTLE = 0.7
 _SOLID = 77
 _VELOCITY_SECONDS = 0.15
 _BOX_SECONDS = 0.1
@@ -276,9 +277,13 @@ def observe(
 
 
 def shared(predicted: Life, part: Instance, scene: Scene) -> Life:
-    """The thing with its part of a mask that it shares with another one."""
-    soft = part.mask.view(np.uint8) * np.uint8(255)
+    """The thing with its part of a mask that it shares with another one.
+
+    Where little of it is left most of it is thought to be hidden, and what it looks like is kept.
+    """
     box = part.box
+    little = share(part.mask) < _LITTLE * share(predicted.soft >= _SOLID)
+    soft = predicted.soft if little else part.mask.view(np.uint8) * np.uint8(255)
     return replace(
         predicted, box=box, even=box, whole=box, mask=part.mask, soft=soft, seen=scene.time, missed=False
     )

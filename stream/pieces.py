@@ -20,6 +20,8 @@ _SPLIT_SECONDS = 0.5
 _CROWDED = 0.4
 _WIDER = 1.2
 _NEARLY = 0.1
+_SURPLUS = 0.2
+_ALONE = 0.15
 
 
 def distinct(instances: tuple[Instance, ...], working: tuple[int, int]) -> list[Instance]:
@@ -47,68 +49,99 @@ def divide(
     matched: dict[int, int],
     predicted: tuple[Life, ...],
     seen: list[Instance],
-    common: NDArray[np.float64],
-    area_known: NDArray[np.float64],
-    area_seen: NDArray[np.float64],
+    known: NDArray[np.float32],
+    things: NDArray[np.float32],
     scene: Scene,
 ) -> tuple[list[Instance], dict[int, Instance], set[int]]:
-    """Where two tracks are seen as one thing, give each its part of the mask.
+    """Where several tracks are seen as one thing, give each its part of the mask.
 
-    Returns the sightings with what is left of them, the part of each row that has no sighting of its own,
-    and the rows that share one.
+    `known` and `things`: small masks (N, P) of the tracks as predicted and (M, P) of what is seen. Who is
+    predicted behind those who share a mask already has no part in it. Returns the sightings with what is left
+    of them, the part of each row that has no sighting of its own, and the rows that share one.
     """
     extra: dict[int, Instance] = {}
     sharing: set[int] = set()
-    owner = {column: row for row, column in matched.items()}
     out = list(seen)
-    for row, each in enumerate(predicted):
-        if row in matched or not each.confirmed or each.identity or not owner:
+    owner = {column: row for row, column in matched.items()}
+    for column, row in owner.items():
+        if seen[column].identity:
             continue
-        share = common[row] / max(area_known[row], 1e-9)
-        column = int(share.argmax())
-        if column not in owner or share[column] < PIECE or seen[column].identity:
-            continue
-        other = predicted[owner[column]]
-        alike = association.related(each.label, other.label)
-        if not alike or area_seen[column] < 1.25 * area_known[owner[column]]:
+        rows = _sharers(row, things[column], matched, predicted, known)
+        if len(rows) < 2:
             continue
         whole = out[column].mask
-        mine = whole & _nearer(each.whole, other.whole, whole.shape, scale=whole.shape[1] / scene.width)
-        if mine.sum() < 0.3 * each.mask.sum():
+        nearest = _nearest([predicted[each].whole for each in rows], whole.shape, scene)
+        parts = [whole & (nearest == place) for place in range(len(rows))]
+        if not all(part.any() for part in parts):
             continue
-        my_box, its_box = _side_by_side(each, other, seen[column].box)
-        extra[row] = replace(out[column], mask=mine, box=my_box)
-        out[column] = replace(out[column], mask=whole & ~mine, box=its_box)
-        sharing |= {row, owner[column]}
+        boxes = _side_by_side([predicted[each] for each in rows], seen[column].box)
+        out[column] = replace(out[column], mask=parts[0], box=boxes[0])
+        for each, part, box in zip(rows[1:], parts[1:], boxes[1:], strict=True):
+            extra[each] = replace(seen[column], mask=part, box=box)
+        sharing |= set(rows)
     return out, extra, sharing
 
 
-def _nearer(mine: Box, other: Box, shape: tuple[int, ...], *, scale: float) -> NDArray[np.bool_]:
-    """Pixels nearer to the middle of one box than of another, each in units of its own size."""
+def _sharers(
+    row: int,
+    thing: NDArray[np.float32],
+    matched: dict[int, int],
+    predicted: tuple[Life, ...],
+    known: NDArray[np.float32],
+) -> list[int]:
+    """The tracks that one sighting shows: the one it was matched with, and those without one beside it.
+
+    Each must explain something of it that is not explained without: who passes behind a large person close to
+    the camera is not a part of that person.
+    """
+    rows, taken = [row], known[row]
+    left = float(thing @ (1 - taken))
+    if left < _SURPLUS * float(taken.sum()):
+        return rows
+    inside = known @ thing
+    for each in np.argsort(-inside):
+        life, area = predicted[each], float(known[each].sum())
+        if inside[each] < PIECE * area or each in matched or not life.confirmed or life.identity:
+            continue
+        if not association.related(life.label, predicted[row].label):
+            continue
+        alone = known[each] * (1 - taken)
+        shown = float(alone @ thing)
+        if shown >= _ALONE * area and shown >= _ALONE * left:
+            rows.append(int(each))
+            taken = np.maximum(taken, known[each])
+    return rows
+
+
+def _nearest(boxes: list[Box], shape: tuple[int, ...], scene: Scene) -> NDArray[np.intp]:
+    """For each pixel of a mask the box whose middle is nearest to it, in units of the box's size."""
     y, x = np.ogrid[: shape[0], : shape[1]]
-    distances = []
-    for x0, y0, x1, y1 in (mine, other):
-        across = (x / scale - (x0 + x1) / 2) / max(x1 - x0, 1.0)
-        down = (y / scale - (y0 + y1) / 2) / max(y1 - y0, 1.0)
-        distances.append(across * across + down * down)
-    return np.asarray(distances[0] < distances[1], bool)
+    distances = np.empty((len(boxes), *shape[:2]), np.float32)
+    for distance, (x0, y0, x1, y1) in zip(distances, boxes, strict=True):
+        across = (x * (scene.width / shape[1]) - (x0 + x1) / 2) / max(x1 - x0, 1.0)
+        down = (y * (scene.width / shape[1]) - (y0 + y1) / 2) / max(y1 - y0, 1.0)
+        distance[:] = across * across + down * down
+    return np.asarray(distances.argmin(0), np.intp)
 
 
-def _side_by_side(first: Life, second: Life, around: Box) -> tuple[Box, Box]:
-    """Where two things are that are seen as one: as predicted, or at its ends if those are nearly there."""
-    boxes = [_within(each.whole, around) for each in (first, second)]
+def _side_by_side(lives: list[Life], around: Box) -> list[Box]:
+    """Where things are that are seen as one: as predicted, or two at its ends if those are nearly there."""
+    boxes = [_within(each.whole, around) for each in lives]
+    if len(lives) > 2:
+        return boxes
+    first, second = lives
     wide, largest = around[2] - around[0], max(first.size[0], second.size[0])
     off = max(
         abs(min(first.whole[0], second.whole[0]) - around[0]),
         abs(max(first.whole[2], second.whole[2]) - around[2]),
     )
     if wide < _WIDER * largest or off > _NEARLY * largest:
-        return boxes[0], boxes[1]
+        return boxes
     left = 0 if sum(first.whole[::2]) < sum(second.whole[::2]) else 1
-    for place, each in enumerate((first, second)):
+    for place, each in enumerate(lives):
         x0 = around[0] if place == left else around[2] - each.size[0]
         boxes[place] = x0, boxes[place][1], x0 + each.size[0], boxes[place][3]
-    return boxes[0], boxes[1]
+    return boxes
 
 
 def _within(box: Box, around: Box) -> Box:

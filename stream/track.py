@@ -209,7 +209,7 @@ def _observe_all(
     )
     matched = _match(predicted, known, seen, things, scene, config)
     common, area_known, area_seen = association.overlaps(known.small, things.small)
-    seen, extra, sharing = pieces.divide(matched, predicted, seen, common, area_known, area_seen, scene)
+    seen, extra, sharing = pieces.divide(matched, predicted, seen, known.small, things.small, scene)
     seen, joined, parted = pieces.join(matched, predicted, seen, common, area_known, area_seen, scene)
     believed = np.array([each.confirmed for each in predicted], bool)
     met = np.isin(np.arange(len(predicted)), list(matched))

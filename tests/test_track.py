@@ -201,6 +201,47 @@ def test_two_seen_as_one_stay_two() -> None:
     assert (first & second).sum() < 0.3 * first.sum()
 
 
+def test_three_seen_as_one_stay_three_and_none_has_more_than_its_part() -> None:
+    def where(i: int) -> list[Thing]:
+        gap = max(21, 80 - 3 * i)
+        return [("person", 160 + side * gap, 100, 20, 70) for side in (-1, 0, 1)]
+
+    def seen(i: int) -> list[Instance]:
+        each = [instance(thing) for thing in where(i)]
+        if 36 <= i < 46:
+            box = (each[0].box[0], each[0].box[1], each[2].box[2], each[2].box[3])
+            return [Instance("person", 0.9, box, each[0].mask | each[1].mask | each[2].mask)]
+        return each
+
+    history = follow(50, where, seen=seen, colours=[(200, 40, 40), (40, 160, 60), (60, 60, 200)])
+    assert all(len(ids(tracks)) == 3 for tracks in history)
+    for index in range(37, 46):
+        masks = [nearest(history[index], thing[1]).instance.mask for thing in where(index)]
+        for mask, thing in zip(masks, where(index), strict=True):
+            truth = instance(thing).mask
+            assert (mask & truth).sum() > 0.7 * (mask | truth).sum()
+
+
+def test_who_is_passed_right_before_the_camera_takes_nothing_of_the_one_in_front() -> None:
+    def where(i: int) -> list[Thing]:
+        return [("person", 160, 100, 20, 60), ("person", 40 + 6 * i, 110, 60, 160)]
+
+    def seen(i: int) -> list[Instance]:
+        behind, before = (instance(each) for each in where(i))
+        if abs(where(i)[0][1] - where(i)[1][1]) < 20:  # seen as one, and the outline bulges
+            wide = ("person", where(i)[1][1], 110, 84, 160)
+            return [instance(wide)]
+        return [behind, before]
+
+    history = follow(40, where, seen=seen, colours=[(200, 40, 40), (40, 160, 60)])
+    before = {nearest(tracks, where(i)[1][1]).id for i, tracks in enumerate(history) if i in (5, 39)}
+    assert len(before) == 1
+    for index in range(17, 23):
+        front = next(each for each in history[index] if each.id in before)
+        truth = instance(where(index)[1]).mask
+        assert (front.instance.mask & truth).sum() > 0.9 * truth.sum()
+
+
 def test_the_camera_moves_and_what_stands_has_no_speed() -> None:
     shift = np.array([[1.0, 0, -3.0], [0, 1, 0.5], [0, 0, 1]])
     history = follow(30, lambda i: [("person", 250 - 3 * i, 80 + 0.5 * i, 24, 70)], homography=shift)
