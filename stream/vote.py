@@ -57,6 +57,9 @@ _OWN = tuple(
 _PULL = 8.0
 """Grey levels of disagreement that are made up for by sources showing the near layer, or the far one."""
 
+_STRANGE = 20.0
+"""Grey levels by which, around the hole, a homography of a deep scene may miss the frame."""
+
 _SURE = 2
 _UNUSUAL = (0.02 + 0.98 * np.exp(-np.square(np.arange(256) / 20.0))).astype(np.float32)
 
@@ -150,13 +153,15 @@ def _recall(
         most = max(3, round(_FOLLOWED * config.sources))
         followed, glimmer = choosing.follow(plate, view, current, area, needed, forbidden, most)
         candidates.append((followed, None))
-    # Where nothing can be followed, a homography is better than nothing.
+    # Where nothing can be followed, a homography that fits around the hole is better than nothing.
     if trust >= deep or not any(sources for sources, _ in candidates):
         count = round(config.sources * (1 + _MORE * (1 - plate.trust)))
         chosen = choosing.choose(plate, among(), float(frame.time), frame, missing, (x0, y0), count)
         moved = any(m.view.pose != view.pose for m in chosen)
         for near in (False, True) if two_layers and moved else (False,):
             shown = choosing.glimpses(plate, among(), chosen, view, frame, current, area, forbidden, near)
+            if trust < deep:
+                shown = [source for source in shown if _fits(source, grey, ring)]
             candidates.append((shown, near if two_layers and moved else None))
     rings = {near: _of_layer(ring, view, area, near) for _, near in candidates}
     ballots = [
@@ -209,6 +214,13 @@ def _ring(hole: Hole, box: Box, area: Area, unit: float) -> NDArray[np.uint8]:
     r = max(1, round(2 * unit))
     hidden = cv2.dilate((hidden > 0).astype(np.uint8), np.ones((2 * r + 1, 2 * r + 1), np.uint8))
     return u8(np.uint8(1) - hidden)
+
+
+def _fits(source: Source, grey: Bytes, ring: Bytes) -> bool:
+    """Whether a source shows about the same as the frame around the hole."""
+    known = u8(cv2.bitwise_and(ring, source.valid))
+    apart = cv2.mean(cv2.absdiff(grey, source.grey), known)[0]
+    return cv2.countNonZero(known) > 0 and apart < _STRANGE
 
 
 def _of_layer(ring: Bytes, view: View, area: Area, near: bool | None) -> Bytes:
