@@ -9,9 +9,9 @@ import cv2
 import numpy as np
 
 from configs.schema import Config
-from stream import crops, paint, planes, surround, trail, vote
+from stream import crops, paint, planes, soften, surround, trail, vote
 from stream import still as still_plate
-from stream.arrays import Bytes, u8
+from stream.arrays import Bytes, f32, u8
 from stream.background import background, fit
 from stream.boxes import Box, pieces
 from stream.covers import assume, blocked, forget, select
@@ -95,6 +95,7 @@ def fill(
     missing = [
         _missing(part, asked, hole.box, frame) for part in pieces(asked, max(8, round(0.05 * frame.height)))
     ]
+    astray = np.zeros(wanted.shape, np.float32)
     recalled = vote.recall(frame, hole, plate, motion, ids, missing, config.plate, scene)
     for (around, _), found in zip(missing, recalled, strict=False):
         if found is None:
@@ -108,14 +109,23 @@ def fill(
         mine = found.seen[inner] & asked[outer]
         cv2.copyTo(found.rgb[inner], mine, patch[outer])
         seen[outer] |= mine
+        if found.astray is not None:
+            rough = u8((found.astray[inner] > 0).view(np.uint8)) & asked[outer] & (1 - seen[outer])
+            cv2.copyTo(found.rgb[inner], rough, patch[outer])
+            cv2.copyTo(f32(found.astray[inner]), mine | rough, astray[outer])
     unseen = wanted & (1 - seen)
+    lines, guess = frame.height / 240, patch
+    if astray.any():
+        guess = soften.soften(patch, u8(seen | (1 - wanted) | (astray > 0)), astray, lines)
+        cv2.copyTo(guess, seen, patch)
     origin = wanted * np.uint8(SEEN) + unseen * np.uint8(INVENTED - SEEN)
     if elsewhere is not None and unseen.any():
         more = elsewhere.recall(frame, shot, plate, hole, hole.box, patch, unseen, ids)
         if more is not None:
             got = more.origin > 0
             patch[got], origin[got], unseen[got] = more.rgb[got], more.origin[got], 0
-    flat = view is None or motion.static or trail.trust(plate, view) >= _FLAT
+    flat = view is None or motion.static
+    flat = flat or (view is not None and trail.watched(plate) and trail.trust(plate, view) >= _FLAT)
     how = crops.invent if flat and config.fill.texture else crops.sketch
     patch, next_paint = paint.complete(
         frame,
@@ -130,6 +140,8 @@ def fill(
         how,
         most=1 if config.plate.even else None,
     )
+    if (rough := u8(unseen & (astray > 0))).any():
+        patch = soften.mixed(guess, patch, rough, astray, lines)
     done = planes.write_back(frame, patch, hole.alpha[y0:y1, x0:x1], hole.box)
     return Filled(done, origin, hole.box, (), (), frame), replace(
         plate, paint=next_paint, used=tuple(sorted(used)), still=still

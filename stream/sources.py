@@ -37,6 +37,12 @@ _SIGHTINGS = 3
 _LOST = 3.0
 """A followed pixel that may be farther off than this (reduced pixels) is no longer known."""
 
+_NOWHERE = 14.0
+"""A followed pixel that may be farther off than this does not even tell what is roughly there."""
+
+_BETTER = 0.25
+"""Reduced pixels by which a place must be surer than another for its colour to be taken instead."""
+
 _AGAIN = 0.3
 """Doubt added at every further sighting: once seen, a pixel may have been passed by something nearer."""
 
@@ -60,6 +66,17 @@ class Source:
     place: Float | None = None
     doubt: Float | None = None
     near: Evidence | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Glimmer:
+    """What lies roughly in an area where nothing is known for sure: `rgb` uint8 (h, w, 3), reduced size.
+
+    `doubt`: float32, how far off it may be, reduced pixels; infinite where nothing at all was found.
+    """
+
+    rgb: NDArray[np.uint8]
+    doubt: Float
 
 
 def steps(a: float, b: float) -> float:
@@ -198,12 +215,14 @@ def follow(
     needed: NDArray[np.uint8],
     forbidden: frozenset[int],
     most: int,
-) -> list[Source]:
+) -> tuple[list[Source], Glimmer]:
     """Follow an area's pixels through the frames before and after; return up to `most` that see them.
 
     For deep scenes, where no homography brings a whole frame over. `needed`: uint8, 1 where the area is to be
-    filled. A frame counts when it shows what no nearer one showed, or much of what few did.
+    filled. A frame counts when it shows what no nearer one showed, or much of what few did. The second value
+    is what pixels showed that have gone too far astray for that.
     """
+    glimmer = Glimmer(np.zeros((*needed.shape, 3), np.uint8), np.full(needed.shape, np.inf, np.float32))
     sightings = np.zeros(needed.shape, np.uint8)
     seen_before = np.zeros((2, *needed.shape), np.float32)
     total = max(1, int(np.count_nonzero(needed)))
@@ -211,14 +230,22 @@ def follow(
     out: list[Source] = []
     for other, place, doubt in trail.walk(plate, view, area.window):
         memory = plate.memory(other.index)
-        if memory is None:
+        full = len(out) >= most
+        # What is seen only from afar is no clearer from one frame than from the next.
+        if memory is None or (full and other.index % 3):
             continue
         covered = hidden(plate, memory, forbidden) * np.uint8(255)
         away = cv2.remap(covered, place, None, cv2.INTER_LINEAR, borderValue=255)  # type: ignore[call-overload]
         x, y = place[..., 0], place[..., 1]
         inside = (x >= 1) & (y >= 1) & (x <= width - 2) & (y <= height - 2)
-        valid = ((away == 0) & inside & (doubt < _LOST)).astype(np.uint8)
+        clear = (away == 0) & inside & (doubt < _NOWHERE)
+        valid = (clear & (doubt < _LOST)).astype(np.uint8)
         asked = valid & needed
+        lost = clear & (full | (valid == 0)) & (needed > sightings) & (doubt < glimmer.doubt - _BETTER)
+        if np.count_nonzero(lost) > 0.004 * total:
+            _glimpse(plate, memory, view, current, place, doubt, u8(lost.view(np.uint8)), glimmer, forbidden)
+        if full:
+            continue
         first = np.count_nonzero(asked & (sightings == 0))
         if first < 0.004 * total and np.count_nonzero(asked & (sightings < _SIGHTINGS)) < 0.15 * total:
             continue
@@ -230,9 +257,27 @@ def follow(
         forward = relate(memory.view, view, direct=False)
         gain = exposure(plate, memory, current, forward, forbidden)
         out.append(Source(memory, forward, gain, _exposed(u8(grey), gain), valid, place, doubt))
-        if len(out) >= most or not ((sightings < _SIGHTINGS) & (needed > 0)).any():
+        if not ((sightings < _SIGHTINGS) & (needed > 0)).any():
             break
-    return out
+    return out, glimmer
+
+
+def _glimpse(
+    plate: Plate,
+    memory: Memory,
+    view: View,
+    current: Memory,
+    place: Float,
+    doubt: Float,
+    where: NDArray[np.uint8],
+    glimmer: Glimmer,
+    forbidden: frozenset[int],
+) -> None:
+    """Take what a memory shows `where` (0 or 1) pixels were followed to it into `glimmer`."""
+    rgb = cv2.remap(memory.half, place, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)  # type: ignore[call-overload]
+    gain = exposure(plate, memory, current, relate(memory.view, view, direct=False), forbidden)
+    cv2.copyTo(u8(cv2.multiply(rgb, np.array((*gain, 0.0)))), where, glimmer.rgb)
+    cv2.copyTo(doubt, where, glimmer.doubt)
 
 
 def _exposed(grey: NDArray[np.uint8], gain: tuple[float, float, float]) -> NDArray[np.uint8]:

@@ -23,7 +23,7 @@ from stream.background import Background
 from stream.boxes import Box
 from stream.near_layer import UNKNOWN
 from stream.plate import Memory, Plate, View, vote_size
-from stream.sources import Area, Pool, Source
+from stream.sources import Area, Glimmer, Pool, Source
 from stream.types import Frame, Hole, Image, Motion
 
 _AGREE = 14.0
@@ -57,17 +57,25 @@ _OWN = tuple(
 _PULL = 8.0
 """Grey levels of disagreement that are made up for by sources showing the near layer, or the far one."""
 
+_STRANGE = 20.0
+"""Grey levels by which, around the hole, a homography of a deep scene may miss the frame."""
+
 _SURE = 2
 _UNUSUAL = (0.02 + 0.98 * np.exp(-np.square(np.arange(256) / 20.0))).astype(np.float32)
 
 
 @dataclass(frozen=True, slots=True)
 class Recall:
-    """What was found for a box of the frame: `rgb` uint8, `seen` uint8 0 or 1, which memories served."""
+    """What was found for a box of the frame: `rgb` uint8, `seen` uint8 0 or 1, which memories served.
+
+    `astray`: float32, pixels by which what is shown may be misplaced; None when nothing was followed. Where
+    it is above 0 though `seen` is 0, `rgb` shows what lies there roughly.
+    """
 
     rgb: Image
     seen: NDArray[np.uint8]
     sources: tuple[int, ...]
+    astray: Float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,20 +145,23 @@ def _recall(
     needed = u8(cv2.resize(missing * np.uint8(255), area.size, interpolation=cv2.INTER_AREA))
     needed = u8(cv2.dilate((needed > 0).astype(np.uint8), np.ones((3, 3), np.uint8)))
     candidates: list[tuple[list[Source], bool | None]] = []
+    glimmer = None
     two_layers = bool(np.count_nonzero(view.motion.near) >= 8)
     trust = plate.trust if two_layers else trail.trust(plate, view)
     deep = _DEEP_IN_TWO if two_layers else _DEEP
     if view.parallax is not None and (trust < deep or (trust < _FLAT and not two_layers)):
         most = max(3, round(_FOLLOWED * config.sources))
-        followed = choosing.follow(plate, view, current, area, needed, forbidden, most)
+        followed, glimmer = choosing.follow(plate, view, current, area, needed, forbidden, most)
         candidates.append((followed, None))
-    # Where nothing can be followed, a homography is better than nothing.
+    # Where nothing can be followed, a homography that fits around the hole is better than nothing.
     if trust >= deep or not any(sources for sources, _ in candidates):
         count = round(config.sources * (1 + _MORE * (1 - plate.trust)))
         chosen = choosing.choose(plate, among(), float(frame.time), frame, missing, (x0, y0), count)
         moved = any(m.view.pose != view.pose for m in chosen)
         for near in (False, True) if two_layers and moved else (False,):
             shown = choosing.glimpses(plate, among(), chosen, view, frame, current, area, forbidden, near)
+            if trust < deep:
+                shown = [source for source in shown if _fits(source, grey, ring)]
             candidates.append((shown, near if two_layers and moved else None))
     rings = {near: _of_layer(ring, view, area, near) for _, near in candidates}
     ballots = [
@@ -158,12 +169,33 @@ def _recall(
         for kept, near in candidates
         if kept
     ]
-    if not ballots:
-        return None
     if len(ballots) > 1:
         ballots = _split(ballots, grey, ring, unit)
     shares = [pair for b in ballots for pair in zip(b.sources, b.weights, strict=True)]
-    return Recall(*assemble(plate, shares, missing, view, box, forbidden))
+    if not shares and (glimmer is None or not np.isfinite(glimmer.doubt).any()):
+        return None
+    rgb, seen, used = assemble(plate, shares, missing, view, box, forbidden)
+    return Recall(rgb, seen, used, None if glimmer is None else _astray(shares, glimmer, rgb, seen, missing))
+
+
+def _astray(
+    shares: Sequence[tuple[Source, Float]], glimmer: Glimmer, rgb: Image, seen: Bytes, missing: Bytes
+) -> Float:
+    """How far off what a box shows may be, pixels; `rgb` gets what is roughly there where it is unseen."""
+    doubt, total = np.zeros(glimmer.doubt.shape, np.float32), np.full(glimmer.doubt.shape, 1e-6, np.float32)
+    for source, weight in shares:
+        total += weight
+        if source.doubt is not None:
+            doubt += source.doubt * weight
+    size = missing.shape[1], missing.shape[0]
+    scale = missing.shape[1] / glimmer.doubt.shape[1]
+    off = f32(cv2.resize(doubt / total, size, interpolation=cv2.INTER_LINEAR)) * seen
+    rough = (missing > seen) & (cv2.resize(glimmer.doubt, size, interpolation=cv2.INTER_NEAREST) < np.inf)
+    if rough.any():
+        finite = np.where(glimmer.doubt < np.inf, glimmer.doubt, np.float32(0))
+        rgb[rough] = u8(cv2.resize(glimmer.rgb, size, interpolation=cv2.INTER_LINEAR))[rough]
+        off[rough] = f32(cv2.resize(finite, size, interpolation=cv2.INTER_NEAREST))[rough]
+    return f32(off * np.float32(scale))
 
 
 def area_of(box: Box, frame: Frame) -> Area:
@@ -182,6 +214,13 @@ def _ring(hole: Hole, box: Box, area: Area, unit: float) -> NDArray[np.uint8]:
     r = max(1, round(2 * unit))
     hidden = cv2.dilate((hidden > 0).astype(np.uint8), np.ones((2 * r + 1, 2 * r + 1), np.uint8))
     return u8(np.uint8(1) - hidden)
+
+
+def _fits(source: Source, grey: Bytes, ring: Bytes) -> bool:
+    """Whether a source shows about the same as the frame around the hole."""
+    known = u8(cv2.bitwise_and(ring, source.valid))
+    apart = cv2.mean(cv2.absdiff(grey, source.grey), known)[0]
+    return cv2.countNonZero(known) > 0 and apart < _STRANGE
 
 
 def _of_layer(ring: Bytes, view: View, area: Area, near: bool | None) -> Bytes:
