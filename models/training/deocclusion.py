@@ -27,6 +27,7 @@ from .loop import (
     set_rate,
     write_weights,
 )
+from .muon import Muon, muon_groups
 from .occlusions import Sample, Whole, by_kind, draw_sample, is_held, read_wholes
 
 
@@ -39,8 +40,9 @@ class Recipe:
     colour_steps: int = 1600  # steps of the colours, the masks as they are, frozen
     mask_batch: int = 32  # squares a step; each is shown twice, the second time mirrored
     colour_batch: int = 16
-    rate: float = 1.5e-3  # AdamW's, after a warm-up falling along a cosine
-    decay: float = 0.02  # of weights
+    rate: float = 4e-3  # Muon's for the masks, a share of each tensor's size; warm-up, then a cosine
+    colour_rate: float = 6e-4  # AdamW's for the colours
+    decay: float = 0.02  # of the colours' weights
     average: float = 0.998  # decay of the weights' moving average, which is what gets stored
     uncovered: float = 0.3  # share of squares in which the thing is in front and must stay as it is
     overlap: float = 0.5  # largest share of a thing's box that another thing's box may cover
@@ -114,15 +116,24 @@ def mask_losses(net: Deocclusion, batch: Batch) -> dict[str, Tensor]:
     # What may be hidden counts more than what is plainly seen.
     weight = 0.5 + 2 * F.max_pool2d(batch.front, 9, 1, 4)
     chance = torch.sigmoid(amodal)
-    common = (chance * batch.amodal).sum((1, 2, 3))
-    dice = 1 - (2 * common + 1) / (chance.sum((1, 2, 3)) + batch.amodal.sum((1, 2, 3)) + 1)
     entropy = F.binary_cross_entropy_with_logits
+    # The hidden part alone: of the whole, what is seen anyway is most.
+    part = F.max_pool2d(batch.front, 5, 1, 2) * (1 - batch.visible)
+    missed = dice(chance * part, batch.amodal * part) * batch.hidden[:, 0]
     return {
         "refined": 0.7 * entropy(refined, batch.visible),
+        "edge": 0.3 * dice(torch.sigmoid(refined), batch.visible).mean(),
         "amodal": entropy(amodal, batch.amodal, weight=weight),
-        "dice": 0.5 * dice.mean(),
+        "dice": 0.5 * dice(chance, batch.amodal).mean(),
+        "part": 0.3 * missed.mean(),
         "hidden": 0.15 * entropy(hidden, batch.hidden),
     }
+
+
+def dice(found: Tensor, truth: Tensor) -> Tensor:
+    """One minus the Dice overlap of each pair of soft masks, (B, 1, S, S) to (B,)."""
+    common = (found * truth).sum((1, 2, 3))
+    return 1 - (2 * common + 20) / (found.sum((1, 2, 3)) + truth.sum((1, 2, 3)) + 20)
 
 
 def colour_losses(net: Deocclusion, batch: Batch) -> dict[str, Tensor]:
@@ -164,15 +175,16 @@ def train(data: Path, work: Path, recipe: Recipe, *, log: Callable[[str], None])
         )
     net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     probe = probe_batch(others, recipe.probes) if others else None
-    optimizer = torch.optim.AdamW(net.parameters(), lr=recipe.rate, weight_decay=recipe.decay)
     average = Average(net, recipe.average)
     total, step = recipe.mask_steps + recipe.colour_steps, 0
     if (saved := load_checkpoint(work / "checkpoint.pt")) is not None:
         net.load_state_dict(saved["net"])
-        optimizer.load_state_dict(saved["optimizer"])
         average.restore(saved["average"])
         step = int(saved["step"])
         journal.write(resumed=step)
+    optimizer = _optimizer(net, recipe, step)
+    if saved is not None and step != recipe.mask_steps:
+        optimizer.load_state_dict(saved["optimizer"])
     sums: dict[str, float] = {}
     waiting: list[Batch] = []
     while step < total:
@@ -180,6 +192,7 @@ def train(data: Path, work: Path, recipe: Recipe, *, log: Callable[[str], None])
         if step == recipe.mask_steps:
             # From here on the masks are what will be stored: the colours see their features.
             net.load_state_dict(average.values)
+            optimizer = _optimizer(net, recipe, step)
         net.masks.requires_grad_(masks)
         if not waiting:
             # Drawn by the step, so that a run that was interrupted sees what one that was not would see.
@@ -190,9 +203,8 @@ def train(data: Path, work: Path, recipe: Recipe, *, log: Callable[[str], None])
             waiting = [mirrored(batch), batch]
         batch = waiting.pop()
         steps, place = (recipe.mask_steps, step) if masks else (recipe.colour_steps, step - recipe.mask_steps)
-        set_rate(
-            optimizer, cosine(place, steps, recipe.rate, floor=recipe.rate / 100, warm=min(100, steps // 10))
-        )
+        top = recipe.rate if masks else recipe.colour_rate
+        set_rate(optimizer, cosine(place, steps, top, floor=top / 50, warm=min(100, steps // 10)))
         with torch.autocast("cpu", torch.bfloat16, enabled=recipe.half):
             terms = (mask_losses if masks else colour_losses)(net, batch)
         optimizer.zero_grad(set_to_none=True)
@@ -214,6 +226,13 @@ def train(data: Path, work: Path, recipe: Recipe, *, log: Callable[[str], None])
         with contextlib.suppress(ImportError):  # matplotlib comes with the extra for training
             draw_curve(journal, work / "curve.png", x="step", names=("amodal_iou", "hidden_iou", "order"))
     return _store(average, work, recipe)
+
+
+def _optimizer(net: Deocclusion, recipe: Recipe, step: int) -> torch.optim.Optimizer:
+    """Muon for the masks, then AdamW for the colours."""
+    if step < recipe.mask_steps:
+        return Muon(muon_groups(net.masks), lr=recipe.rate)
+    return torch.optim.AdamW(net.colours.parameters(), lr=recipe.colour_rate, weight_decay=recipe.decay)
 
 
 def _store(average: Average, work: Path, recipe: Recipe) -> Path:
