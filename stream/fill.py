@@ -124,8 +124,7 @@ def fill(
         if more is not None:
             got = more.origin > 0
             patch[got], origin[got], unseen[got] = more.rgb[got], more.origin[got], 0
-    flat = view is None or motion.static
-    flat = flat or (view is not None and trail.watched(plate) and trail.trust(plate, view) >= _FLAT)
+    flat = view is None or motion.static or trail.trust(plate, view) >= _FLAT
     how = crops.invent if flat and config.fill.texture else crops.sketch
     patch, next_paint = paint.complete(
         frame,

@@ -12,7 +12,6 @@ from stream.plate import Plate, View, trust_of
 
 _STEPS = 45
 _AGAIN = 12
-_WATCHED = 8
 _STEP_DOUBT = np.float32(0.05)
 
 
@@ -99,11 +98,6 @@ def _last_followed(plate: Plate, view: View) -> int:
     while newest < most and (after := plate.view(newest + 1)) is not None and after.parallax is not None:
         newest += 1
     return newest if view.parallax is not None else view.index
-
-
-def watched(plate: Plate) -> bool:
-    """Whether enough frames of a shot have been seen for a deep scene to have shown itself as one."""
-    return len(plate.views) == 1 or plate.views[-1].index - plate.views[0].index >= _WATCHED
 
 
 def trust(plate: Plate, view: View) -> float:

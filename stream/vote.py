@@ -57,7 +57,7 @@ _OWN = tuple(
 _PULL = 8.0
 """Grey levels of disagreement that are made up for by sources showing the near layer, or the far one."""
 
-_STRANGE = 20.0
+_STRANGE = 40.0
 """Grey levels by which, around the hole, a homography of a deep scene may miss the frame."""
 
 _SURE = 2
@@ -218,9 +218,9 @@ def _ring(hole: Hole, box: Box, area: Area, unit: float) -> NDArray[np.uint8]:
 
 def _fits(source: Source, grey: Bytes, ring: Bytes) -> bool:
     """Whether a source shows about the same as the frame around the hole."""
-    known = u8(cv2.bitwise_and(ring, source.valid))
-    apart = cv2.mean(cv2.absdiff(grey, source.grey), known)[0]
-    return cv2.countNonZero(known) > 0 and apart < _STRANGE
+    apart = cv2.absdiff(grey, source.grey)[cv2.bitwise_and(ring, source.valid) > 0]
+    # The median: where others pass beside the hole, much of its surroundings is theirs.
+    return len(apart) > 0 and float(np.median(apart)) < _STRANGE
 
 
 def _of_layer(ring: Bytes, view: View, area: Area, near: bool | None) -> Bytes:
