@@ -20,7 +20,7 @@ _SPLIT_SECONDS = 0.5
 _CROWDED = 0.4
 _WIDER = 1.2
 _NEARLY = 0.1
-_SURPLUS = 0.2
+_SURPLUS = 0.25
 _ALONE = 0.15
 
 
@@ -55,9 +55,9 @@ def divide(
 ) -> tuple[list[Instance], dict[int, Instance], set[int]]:
     """Where several tracks are seen as one thing, give each its part of the mask.
 
-    `known` and `things`: small masks (N, P) of the tracks as predicted and (M, P) of what is seen. Who is
-    predicted behind those who share a mask already has no part in it. Returns the sightings with what is left
-    of them, the part of each row that has no sighting of its own, and the rows that share one.
+    `known` and `things`: small masks (N, P) of the tracks as predicted and (M, P) of what is seen.
+    Returns the sightings with what is left of them, the part of each row that has no sighting of its own,
+    and the rows that share one.
     """
     extra: dict[int, Instance] = {}
     sharing: set[int] = set()
@@ -91,8 +91,8 @@ def _sharers(
 ) -> list[int]:
     """The tracks that one sighting shows: the one it was matched with, and those without one beside it.
 
-    Each must explain something of it that is not explained without: who passes behind a large person close to
-    the camera is not a part of that person.
+    From the third on each must explain something of it that is not explained without: who is hidden behind a
+    large person close to the camera has no part in it.
     """
     rows, taken = [row], known[row]
     left = float(thing @ (1 - taken))
@@ -107,7 +107,7 @@ def _sharers(
             continue
         alone = known[each] * (1 - taken)
         shown = float(alone @ thing)
-        if shown >= _ALONE * area and shown >= _ALONE * left:
+        if len(rows) == 1 or (shown >= _ALONE * area and shown >= _ALONE * left):
             rows.append(int(each))
             taken = np.maximum(taken, known[each])
     return rows
