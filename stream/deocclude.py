@@ -84,7 +84,7 @@ class Used:
 
 @dataclass(frozen=True)
 class DeoccludeState:
-    """Views of each track from when it was whole, how each was completed last, and when it was looked for."""
+    """Views of each track from when it was whole, how each was completed last, and when none fitted."""
 
     views: Mapping[int, tuple[View, ...]] = field(default_factory=dict)
     used: Mapping[int, Used] = field(default_factory=dict)
@@ -165,8 +165,9 @@ def complete(
         found, fit = _going_on(state, look, each.id, index, every), None
         # Where no view fitted a moment ago none is looked for again: that would cost as much each time.
         if found is None and not 0 < index - tried.get(each.id, index) < every:
-            tried[each.id] = index
             found, fit = _from_views(state, look, each.id, index)
+            if fit is None:
+                tried[each.id] = index
         if found is None:
             plain = followed and (each.id not in state.views or each.label != "person")
             doubt = _DOUBT if plain else 1.0

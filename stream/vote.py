@@ -24,6 +24,7 @@ from stream.boxes import Box
 from stream.near_layer import UNKNOWN
 from stream.plate import Memory, Plate, View, vote_size
 from stream.sources import Area, Pool, Source
+from stream.standing import Vote, stand
 from stream.types import Frame, Hole, Image, Motion
 
 _AGREE = 14.0
@@ -63,11 +64,15 @@ _UNUSUAL = (0.02 + 0.98 * np.exp(-np.square(np.arange(256) / 20.0))).astype(np.f
 
 @dataclass(frozen=True, slots=True)
 class Recall:
-    """What was found for a box of the frame: `rgb` uint8, `seen` uint8 0 or 1, which memories served."""
+    """What was found for a box of the frame: `rgb` uint8, `seen` uint8 0 or 1, which memories served.
+
+    `vote`: by which that was decided, if the next frames may go by it too.
+    """
 
     rgb: Image
     seen: NDArray[np.uint8]
     sources: tuple[int, ...]
+    vote: Vote | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +141,10 @@ def _recall(
         usual = grey_scene, u8(scene.sure[area.window] * np.uint8(255))
     needed = u8(cv2.resize(missing * np.uint8(255), area.size, interpolation=cv2.INTER_AREA))
     needed = u8(cv2.dilate((needed > 0).astype(np.uint8), np.ones((3, 3), np.uint8)))
+    stood = stand(plate, view, current, frame, area, needed, forbidden, among())
+    if stood is not None:
+        last, carried = stood
+        return Recall(*assemble(plate, carried, missing, view, box, forbidden), last)
     candidates: list[tuple[list[Source], bool | None]] = []
     two_layers = bool(np.count_nonzero(view.motion.near) >= 8)
     trust = plate.trust if two_layers else trail.trust(plate, view)
@@ -163,7 +172,20 @@ def _recall(
     if len(ballots) > 1:
         ballots = _split(ballots, grey, ring, unit)
     shares = [pair for b in ballots for pair in zip(b.sources, b.weights, strict=True)]
-    return Recall(*assemble(plate, shares, missing, view, box, forbidden))
+    held = _held(ballots, view, area, forbidden)
+    return Recall(*assemble(plate, shares, missing, view, box, forbidden), held)
+
+
+def _held(ballots: Sequence[Ballot], view: View, area: Area, forbidden: frozenset[int]) -> Vote | None:
+    """A vote for the next frames to go by; None where pixels were followed or lie in one of two layers.
+
+    There each moves in its own way, and which pixel goes which way is asked anew in every frame.
+    """
+    first = ballots[0]
+    if len(ballots) > 1 or first.near is not None or any(s.place is not None for s in first.sources):
+        return None
+    served = tuple(source.memory.index for source in first.sources)
+    return Vote(view.index, area, served, first.weights, first.seen, forbidden)
 
 
 def area_of(box: Box, frame: Frame) -> Area:
