@@ -66,6 +66,9 @@ def _cover(
 def _together(plate: Plate, memory: Memory, ids: frozenset[int]) -> Bytes:
     """What several things cover of a memory, and the user's own mask if there is one."""
     cover = np.zeros(memory.labels.shape, np.uint8)
+    new = [number for number in sorted(ids) if (memory.index, number) not in plate.parts]
+    if len(new) > 1 and not plate.config.even:
+        _learn(plate, memory, new)
     for number in ids if memory.masked is None else (*ids, _USERS):
         (x0, y0, x1, y1), part = _part(plate, memory, number)
         cover[y0:y1, x0:x1] |= part
@@ -87,6 +90,15 @@ def _part(plate: Plate, memory: Memory, number: int) -> tuple[Box, Bytes]:
             return _keep(plate, memory, number, cover)
         known = _keep(plate, memory, number, _with_dragged(plate, memory, bare) if bare.any() else bare)
     return known
+
+
+def _learn(plate: Plate, memory: Memory, numbers: list[int]) -> None:
+    """Find out what several things cover of a memory: what they drag along is looked for once for all."""
+    bare = select(memory.labels, numbers)
+    wide = _with_dragged(plate, memory, bare) & (1 - grown(bare))
+    for number in numbers:
+        cover = grown((memory.labels == number).view(np.uint8))
+        _keep(plate, memory, number, cover | wide)
 
 
 def _keep(plate: Plate, memory: Memory, number: int, cover: Bytes) -> tuple[Box, Bytes]:

@@ -84,7 +84,7 @@ class Used:
 @dataclass(frozen=True)
 class DeoccludeState:
     """Views of each track from when it was whole, glimpses from when it was not, how each was completed last,
-    when it was looked for, and what was drawn of it.
+    when none fitted, and what was drawn of it.
     """
 
     views: Mapping[int, tuple[View, ...]] = field(default_factory=dict)
@@ -179,7 +179,7 @@ def complete(
         # Where no view fitted a moment ago none is looked for again: that would cost as much each time.
         if found is None and not 0 < index - tried.get(each.id, index) < every:
             found, fit = _from_views(state, look, each.id, index)
-            if found is None:
+            if fit is None:
                 tried[each.id] = index
         if found is None:
             plain = followed and (each.id not in state.views or each.label != "person")

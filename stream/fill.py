@@ -19,6 +19,7 @@ from stream.crops import Inpaint
 from stream.elsewhere import Elsewhere
 from stream.plate import Memory, Plate, vote_size
 from stream.reflection import reflection
+from stream.standing import Vote
 from stream.types import INVENTED, SEEN, Filled, Frame, Hole, Motion
 
 _SHADED_RATE = 0.1
@@ -84,6 +85,7 @@ def fill(
     wanted = (hole.alpha[y0:y1, x0:x1] > 0).astype(np.uint8)
     seen = np.zeros(wanted.shape, np.uint8)
     used: set[int] = set()
+    votes: list[Vote] = []
     view = plate.view(frame.index)
     still = None
     if view is not None:
@@ -101,6 +103,7 @@ def fill(
         if found is None:
             continue
         used.update(found.sources)
+        votes += [] if found.vote is None else [found.vote]
         ax, ay = around[0] - x0, around[1] - y0
         top, left = max(0, ay), max(0, ax)
         bottom, right = min(y1 - y0, around[3] - y0), min(x1 - x0, around[2] - x0)
@@ -143,7 +146,7 @@ def fill(
         patch = soften.mixed(guess, patch, rough, astray, lines)
     done = planes.write_back(frame, patch, hole.alpha[y0:y1, x0:x1], hole.box)
     return Filled(done, origin, hole.box, (), (), frame), replace(
-        plate, paint=next_paint, used=tuple(sorted(used)), still=still
+        plate, paint=next_paint, used=tuple(sorted(used)), still=still, votes=tuple(votes)
     )
 
 

@@ -26,6 +26,7 @@ from stream.types import Frame, Image, Mask, Motion
 
 if TYPE_CHECKING:
     from stream.background import Background
+    from stream.standing import Vote
     from stream.still import Still
     from stream.surround import Difference
 
@@ -120,7 +121,7 @@ class Plate:
     `paint` and `used` (indices of the frames that served last) are what the fill hands on from frame to
     frame. `shaded` and `mirrored` in [0, 1]: how constantly a shadow and a mirror image have gone with what
     is removed. `depth`: the last frame of the dense motion; `returns`: the same carried back from later
-    frames, by index; `still`: what is behind while the camera rests.
+    frames, by index; `still`: what is behind while the camera rests; `votes`: those that may still stand.
     """
 
     config: PlateConfig
@@ -133,6 +134,7 @@ class Plate:
     used: tuple[int, ...] = ()
     depth: ParallaxState | None = None
     still: Still | None = None
+    votes: tuple[Vote, ...] = ()
     shaded: float = 0.6
     mirrored: float = 0.4
     returns: dict[int, Parallax] = field(default_factory=dict)

@@ -24,6 +24,7 @@ from stream.boxes import Box
 from stream.near_layer import UNKNOWN
 from stream.plate import Memory, Plate, View, vote_size
 from stream.sources import Area, Glimmer, Pool, Source
+from stream.standing import Vote, stand
 from stream.types import Frame, Hole, Image, Motion
 
 _AGREE = 14.0
@@ -69,13 +70,15 @@ class Recall:
     """What was found for a box of the frame: `rgb` uint8, `seen` uint8 0 or 1, which memories served.
 
     `astray`: float32, pixels by which what is shown may be misplaced; None when nothing was followed. Where
-    it is above 0 though `seen` is 0, `rgb` shows what lies there roughly.
+    it is above 0 though `seen` is 0, `rgb` shows what lies there roughly. `vote`: by which that was decided,
+    if the next frames may go by it too.
     """
 
     rgb: Image
     seen: NDArray[np.uint8]
     sources: tuple[int, ...]
     astray: Float | None = None
+    vote: Vote | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +147,10 @@ def _recall(
         usual = grey_scene, u8(scene.sure[area.window] * np.uint8(255))
     needed = u8(cv2.resize(missing * np.uint8(255), area.size, interpolation=cv2.INTER_AREA))
     needed = u8(cv2.dilate((needed > 0).astype(np.uint8), np.ones((3, 3), np.uint8)))
+    stood = stand(plate, view, current, frame, area, needed, forbidden, among())
+    if stood is not None:
+        last, carried = stood
+        return Recall(*assemble(plate, carried, missing, view, box, forbidden), vote=last)
     candidates: list[tuple[list[Source], bool | None]] = []
     glimmer = None
     two_layers = bool(np.count_nonzero(view.motion.near) >= 8)
@@ -175,7 +182,8 @@ def _recall(
     if not shares and (glimmer is None or not np.isfinite(glimmer.doubt).any()):
         return None
     rgb, seen, used = assemble(plate, shares, missing, view, box, forbidden)
-    return Recall(rgb, seen, used, None if glimmer is None else _astray(shares, glimmer, rgb, seen, missing))
+    astray = None if glimmer is None else _astray(shares, glimmer, rgb, seen, missing)
+    return Recall(rgb, seen, used, astray, _held(ballots, view, area, forbidden))
 
 
 def _astray(
@@ -196,6 +204,20 @@ def _astray(
         rgb[rough] = u8(cv2.resize(glimmer.rgb, size, interpolation=cv2.INTER_LINEAR))[rough]
         off[rough] = f32(cv2.resize(finite, size, interpolation=cv2.INTER_NEAREST))[rough]
     return f32(off * np.float32(scale))
+
+
+def _held(ballots: Sequence[Ballot], view: View, area: Area, forbidden: frozenset[int]) -> Vote | None:
+    """A vote for the next frames to go by; None where pixels were followed or lie in one of two layers.
+
+    There each moves in its own way, and which pixel goes which way is asked anew in every frame.
+    """
+    if len(ballots) != 1:
+        return None
+    (first,) = ballots
+    if first.near is not None or any(source.place is not None for source in first.sources):
+        return None
+    served = tuple(source.memory.index for source in first.sources)
+    return Vote(view.index, area, served, first.weights, first.seen, forbidden)
 
 
 def area_of(box: Box, frame: Frame) -> Area:
