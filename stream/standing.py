@@ -31,14 +31,14 @@ _COVERS = 0.98
 
 @dataclass(frozen=True, slots=True)
 class Vote:
-    """The outcome of a vote on an `area` of frame `index`, all at reduced size.
+    """The outcome of a vote in frame `index`, at reduced size: `of_frame` maps frame pixels to its pixels.
 
     `served`: the indices of the memories; `shares`: float32 h x w of each. `settled`: uint8, 1 where anybody
     knew something. `forbidden`: the tracks that could not serve.
     """
 
     index: int
-    area: Area
+    of_frame: geometry.Homography
     served: tuple[int, ...]
     shares: tuple[Float, ...]
     settled: Bytes
@@ -66,7 +66,7 @@ def stand(
         move = relate(there, view, direct=False)
         if not geometry.corner_motion(move, frame.width, frame.height) < _MOVED * frame.width:
             continue
-        into = area.of_frame @ move @ geometry.inverse(vote.area.of_frame)
+        into = area.of_frame @ move @ geometry.inverse(vote.of_frame)
         settled = u8(cv2.warpPerspective(vote.settled, into, area.size, flags=cv2.INTER_NEAREST))
         if cv2.countNonZero(settled & needed) < _COVERS * cv2.countNonZero(needed):
             continue

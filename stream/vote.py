@@ -217,7 +217,7 @@ def _held(ballots: Sequence[Ballot], view: View, area: Area, forbidden: frozense
     if first.near is not None or any(source.place is not None for source in first.sources):
         return None
     served = tuple(source.memory.index for source in first.sources)
-    return Vote(view.index, area, served, first.weights, first.seen, forbidden)
+    return Vote(view.index, area.of_frame, served, first.weights, first.seen, forbidden)
 
 
 def area_of(box: Box, frame: Frame) -> Area:
