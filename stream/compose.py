@@ -205,7 +205,7 @@ def _info(folder: Path, contents: Contents) -> SourceInfo:
     plate = folder / contents.plate
     with open_source(plate, fps=Fraction(contents.fps)) as source:
         info = source.info
-    if contents.kind == "clip" and contents.style != "png":
+    if contents.filmed:
         return replace(info, codec=contents.codec, format=contents.pixel_format)
     if contents.kind == "clip":
         first = contents.times[0] if contents.times else 0

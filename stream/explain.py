@@ -18,6 +18,7 @@ from models.labels import STUFF_NAMES
 from stream import deocclude, order, overlay, pipeline, wording
 from stream.completer import open_completer, witness
 from stream.errors import OutputError, UsageError
+from stream.filling import unsettled
 from stream.judge import Relation
 from stream.perceive import Networks
 from stream.source import Source, open_source
@@ -103,6 +104,8 @@ def _followed(
         if chosen is None or now <= at + 1e-6:
             chosen = (frame, seen)
         latest.update((verdict.track, verdict) for verdict in seen.verdicts)
+        if at < now >= at + config.look_ahead_seconds and not unsettled(chosen[1], seen):
+            break  # then `clean` fills this frame too
     if chosen is None:
         raise UsageError("no frame could be read there", where=source.info.path)
     frame, seen = chosen

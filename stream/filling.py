@@ -195,7 +195,7 @@ class Filling:
         waited = newest.time - oldest.time
         if oldest.shot != newest.shot or waited >= max(self._wait, self._patience):
             return True
-        return waited >= self._wait and not _unsettled(oldest, newest)
+        return waited >= self._wait and not unsettled(oldest, newest)
 
     def _fill(self, seen: Seen) -> Filled:
         frame = seen.frame if self._again is None else next(self._again)
@@ -254,7 +254,7 @@ class Filling:
         return hindsight.with_hindsight(_moment(seen), following, frame.width, frame.height)
 
 
-def _unsettled(oldest: Seen, newest: Seen) -> bool:
+def unsettled(oldest: Seen, newest: Seen) -> bool:
     """Whether something is in both frames whose verdict may still change; the user's masks ask for none."""
     if oldest.mask is not None:
         return False

@@ -94,6 +94,11 @@ class Contents(_Strict):
     plate: str
     layers: tuple[Thing, ...]
 
+    @property
+    def filmed(self) -> bool:
+        """Whether plate and layers are videos."""
+        return self.kind == "clip" and self.style != "png"
+
 
 def read_contents(folder: Path) -> Contents:
     """Read `layers.json`; raises InputError when it is not there or makes no sense."""
@@ -284,7 +289,7 @@ def write_ora(
 def read_plate(folder: Path, contents: Contents) -> Iterator[tuple[Image, Frame | None]]:
     """The plate's pictures (H x W x 3 RGB, as seen), and a video's frames; raises InputError."""
     path = folder / contents.plate
-    if contents.kind == "clip" and contents.style != "png":
+    if contents.filmed:
         with open_source(path) as source:
             for frame in source:
                 yield turn(frame.rgb, contents.rotation), frame
@@ -300,7 +305,7 @@ def read_layer(
     """Frame number and RGBA picture (H x W x 4, as seen) of a layer, in order; raises InputError."""
     numbers = range(thing.places[0].frame, thing.places[-1].frame + 1)
     path = folder / thing.file
-    if contents.kind == "clip" and contents.style != "png":
+    if contents.filmed:
         with open_source(path) as source:
             for number, frame in zip(numbers, source, strict=False):
                 yield number, turn(_rgba(frame), contents.rotation)
