@@ -19,7 +19,8 @@ class Step:
     """One degree of thrift; `every`: frames from one look of the segmentator to the next, at least.
 
     `sources`: frames looked at for one hole, at most. `shadow`: whether shadows may be looked for. `shown`:
-    one of so many pictures is shown.
+    one of so many pictures is shown. `waiting`: pictures that may wait, so that a moment's hesitation costs
+    none; where all is given up the newest alone.
     """
 
     name: str
@@ -27,12 +28,13 @@ class Step:
     sources: int = 99
     shadow: bool = True
     shown: int = 1
+    waiting: int = 1
 
 
 STEPS: tuple[Step, ...] = (
-    Step("full"),
-    Step("a look every 3rd frame", every=3),
-    Step("a look every 4th frame", every=4),
+    Step("full", waiting=3),
+    Step("a look every 3rd frame", every=3, waiting=2),
+    Step("a look every 4th frame", every=4, waiting=2),
     Step("few sources, no shadows", every=4, sources=2, shadow=False),
     Step("every 2nd frame shown", every=2, sources=2, shadow=False, shown=2),
     Step("every 3rd frame shown", every=2, sources=2, shadow=False, shown=3),

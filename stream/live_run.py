@@ -13,7 +13,6 @@ import queue
 import sys
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -32,6 +31,7 @@ from stream.clock import Clock
 from stream.errors import CleanplateError, UsageError
 from stream.filling import Filling
 from stream.inpaint import open_inpaint
+from stream.intake import Intake
 from stream.recording import Recording
 from stream.shown import Shown, Status
 from stream.types import Action, Filled, Frame
@@ -40,9 +40,6 @@ from stream.wishes import Wishes
 __all__ = ["Live", "Shown", "Status", "live"]
 
 _TIME_BASE = Fraction(1, 90_000)
-_HICCUP = 3
-"""Pictures that may wait while nothing is given up yet: a moment's delay is caught up without a loss."""
-
 _START_SECONDS = 1.0
 _TRIM_FRAMES = 900
 _SWITCH_SECONDS = 0.0005
@@ -77,16 +74,11 @@ class Live:
         self._wishes = Wishes(config)
         self._stop = stop
         self._lock = threading.Condition()
-        self._waiting: deque[Captured] = deque()
         self._shown: Shown | None = None
-        self._away: tuple[float, str] | None = None
         self._error: BaseException | None = None
         self._ended = False
-        self._source_ended = False
-        self._dropped = 0
         self._known: set[int] = set()
         self._meter = ladder.Meter()
-        self._ladder = ladder.initial()
         self._analysed: queue.Queue[_Analysed | None] = queue.Queue(maxsize=1)
         self._free = threading.Semaphore(1)
         self._recording: Recording | None = None
@@ -107,10 +99,11 @@ class Live:
         gc.freeze()
         # What was sent while the networks were opened is late, and no sign of a load.
         self._ladder = ladder.initial(time.monotonic() + _START_SECONDS)
+        self._intake = Intake(self._meter, self._ladder.step)
         if camera.kind_of(source) == "file":
-            self._waiting.append(replace(first, at=time.monotonic()))
+            self._intake.put(replace(first, at=time.monotonic()))
         self._threads = [
-            self._start("reader", lambda: self._read(captured)),
+            self._start("reader", lambda: self._intake.read(captured)),
             self._start("analysis", self._analyse),
             self._start("fill", self._fill),
         ]
@@ -155,7 +148,7 @@ class Live:
         return Status(
             frames_per_second=rate,
             latency_seconds=latency,
-            dropped=self._dropped,
+            dropped=self._intake.dropped,
             step=self._ladder.step.name,
             recording=None if recording is None else str(recording.path),
             source=self.source,
@@ -163,7 +156,7 @@ class Live:
             look_ahead=config.look_ahead_seconds,
             remove=config.judge.remove,
             keep=config.judge.keep,
-            away=self._away is not None,
+            away=self._intake.away is not None,
             ended=self._ended,
             error=None if self._error is None else str(self._error),
             warnings=tuple(self._warnings),
@@ -232,6 +225,7 @@ class Live:
     def close(self) -> None:
         """End the run within a second; a recording is whole afterwards. Closing twice is harmless."""
         self._stop.set()
+        self._intake.close()
         with self._lock:
             self._lock.notify_all()
         for thread in self._threads:
@@ -282,54 +276,16 @@ class Live:
         thread.start()
         return thread
 
-    def _read(self, captured: Iterator[Captured | Away]) -> None:
-        count = 0
-        for each in captured:
-            if self._stop.is_set():
-                return
-            with self._lock:
-                if isinstance(each, Away):
-                    if self._away is None:
-                        self._away = (time.monotonic(), each.why)
-                    continue
-                self._away = None
-                self._meter.came(each.at)
-                count += 1
-                if count % self._ladder.step.shown:
-                    self._dropped += 1
-                    continue
-                if each.late:
-                    self._drop()
-                    continue
-                self._waiting.append(each)
-                while len(self._waiting) > (_HICCUP if self._ladder.at == 0 else 1):
-                    self._waiting.popleft()
-                    self._drop()
-                self._lock.notify_all()
-        with self._lock:
-            self._source_ended = True
-            self._lock.notify_all()
-
-    def _drop(self) -> None:
-        self._dropped += 1
-        self._meter.dropped()
-
-    def _take(self) -> Captured | None:
-        """The next picture; None when there is none for a while."""
-        with self._lock:
-            self._lock.wait_for(lambda: bool(self._waiting) or self._source_ended or self._stop.is_set(), 0.1)
-            return self._waiting.popleft() if self._waiting else None
-
     def _analyse(self) -> None:
         analysis: Analysis | None = None
         size, index, next_id, heeded, last = (0, 0), 0, 1, None, Fraction(-1)
         while not self._stop.is_set():
             if not self._free.acquire(timeout=0.1):
                 continue
-            captured = self._take()
+            captured = self._intake.take(0.1)
             if captured is None:
                 self._free.release()
-                if self._source_ended and not self._waiting:
+                if self._intake.empty:
                     self._analysed.put(None)
                     return
                 continue
@@ -367,7 +323,7 @@ class Live:
                 each = self._analysed.get(timeout=0.1)
             except queue.Empty:
                 now = time.monotonic()
-                if self._away is not None and self._shown is not None and now - last >= _AWAY_SECONDS:
+                if self._intake.away is not None and self._shown is not None and now - last >= _AWAY_SECONDS:
                     last = now
                     self._publish_away()
                 continue
@@ -401,6 +357,7 @@ class Live:
                     self._meter.load(self.status.look_ahead, self._ladder.since),
                     time.monotonic(),
                 )
+            self._intake.step = self._ladder.step
         if filling is not None and not self._stop.is_set():
             for filled in filling.rest():
                 self._publish(filled, taken.pop(filled.frame.index))
@@ -412,8 +369,7 @@ class Live:
         self._show(Shown(0, filled, filled.frame.time, latency))
 
     def _publish_away(self) -> None:
-        with self._lock:
-            away, shown = self._away, self._shown
+        away, shown = self._intake.away, self._shown
         if away is None or shown is None:
             return
         gone = time.monotonic() - away[0]

@@ -190,9 +190,13 @@ def test_a_recording_has_the_times_of_what_was_shown(
     assert [each.name for each in tmp_path.iterdir()] == ["kept.mp4"]
     recorded = [time for time, _ in read_clip(target)]
     assert recorded == sorted(set(recorded)) and len(recorded) > 10
-    origin = min(times)
-    shown = {round((time - origin) * 1000) for time in times}
-    assert len({round(each * 1000) for each in recorded} & shown) >= 0.8 * len(shown)
+    # Where the machine is busy the first picture may be missed by either of the two who look.
+    origins = [time - Fraction(each) for time in times[:3] for each in recorded[:3]]
+    same = max(
+        sum(min(abs(time - origin - Fraction(each)) for each in recorded) < 0.001 for time in times)
+        for origin in origins
+    )
+    assert same >= 0.8 * len(times)
 
 
 def test_recording_starts_and_stops_while_it_runs(walk: Path, config: stream.Config, tmp_path: Path) -> None:
