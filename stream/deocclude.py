@@ -28,6 +28,7 @@ from stream.views import Look, View
 __all__ = ["ENOUGH", "Answer", "Completed", "DeoccludeState", "Network", "complete", "observe", "visible"]
 
 _SPACING = 3
+_PATIENCE = 3
 _FORGOTTEN = 600
 _LEAST_HIDDEN = 12
 _FITS = 0.5
@@ -177,7 +178,7 @@ def complete(
             continue
         found, fit = _going_on(state, look, each.id, index, every), None
         # Where no view fitted a moment ago none is looked for again: that would cost as much each time.
-        if found is None and not 0 < index - tried.get(each.id, index) < every:
+        if found is None and not 0 < index - tried.get(each.id, index) < max(every, _PATIENCE):
             found, fit = _from_views(state, look, each.id, index)
             if fit is None:
                 tried[each.id] = index
