@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream import drawing, glimpses, looks, views
-from stream.arrays import Bytes, u8
+from stream.arrays import Bytes, f32, u8
 from stream.boxes import Box
 from stream.drawing import ENOUGH, Drawn
 from stream.glimpses import Glimpse, Nearby
@@ -42,6 +42,7 @@ _DOUBT = 0.55
 _CONTRARY = 32.0
 _SHOWS = 0.06
 _TAKEN = 0.25
+_CRACK = 0.018
 
 
 @dataclass(frozen=True)
@@ -313,15 +314,36 @@ def _without_views(
 
 def _as_drawn(look: Look, said: Drawn, near: Nearby | None) -> _Found:
     """The thing as the network drew it, in the colours it has in the frames around where these show it."""
-    hidden = (said.whole > 0.5).astype(np.uint8) & look.front
+    x, y = said.box[0] - look.box[0], said.box[1] - look.box[1]
+    part = np.s_[y : y + said.whole.shape[0], x : x + said.whole.shape[1]]
+    hidden, rgb = np.zeros_like(look.front), look.rgb.copy()
+    hidden[part] = (said.whole > 0.5) & (look.front[part] > 0)
+    rgb[part] = np.clip(said.rgb + 0.5, 0, 255)
     whole = look.visible | hidden
     origin = np.where(whole > 0, INVENTED, 0).astype(np.uint8)
-    rgb = np.clip(said.rgb + 0.5, 0, 255).astype(np.uint8)
     if near is not None:
         shown = hidden & near.seen
         cv2.copyTo(near.rgb, shown, rgb)
         origin[shown > 0] = REFERENCE
+        rgb = _closed(rgb, shown, hidden & (1 - shown))
     return _Found(look, whole, rgb, origin, said.confidence, np.zeros_like(whole))
+
+
+def _closed(rgb: Image, known: Bytes, between: Bytes) -> Image:
+    """Colours with those near what is known drawn over to what lies `between`: cracks are closed."""
+    around = bounds(between)
+    if around is None:
+        return rgb
+    size = 2 * max(2, round(_CRACK * rgb.shape[0])) + 1
+    (x0, y0), (x1, y1) = (max(0, each - size) for each in around[:2]), (each + size for each in around[2:])
+    part = np.s_[y0:y1, x0:x1]
+    inside = cv2.bitwise_and(rgb[part], rgb[part], mask=known[part]).astype(np.float32)
+    weight = f32(cv2.blur(known[part].astype(np.float32), (size, size)))
+    spread = cv2.blur(inside, (size, size)) / (weight[..., None] + np.float32(1e-3))
+    share = (np.minimum(1, 3 * weight) * between[part])[..., None]
+    out = rgb.copy()
+    out[part] = np.clip(rgb[part] + share * (spread - rgb[part]) + np.float32(0.5), 0, 255)
+    return out
 
 
 def _from_last(look: Look, last: Used, place: NDArray[np.float64], index: int) -> _Found | None:
