@@ -8,12 +8,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from stream.arrays import Float, f32, u8
+from stream.arrays import Bytes, Float, f32, u8
 from stream.boxes import Box
+from stream.completed import Found
 from stream.glimpses import Nearby
 from stream.hole import bounds
 from stream.squares import Answer, Network, cut_square, put_square, square_of
-from stream.types import Image
+from stream.types import INVENTED, REFERENCE, Image
 from stream.views import Look
 
 ENOUGH = 0.35
@@ -23,6 +24,7 @@ _NEW = 0.5
 _STAYS = 0.2
 _DRAWN = 0.1
 _EVEN = 0.015
+_CRACK = 0.018
 
 
 @dataclass(frozen=True)
@@ -115,6 +117,23 @@ def draw(
     return Drawn(index, box, chance, f32(whole), colours, asked, confidence)
 
 
+def as_drawn(look: Look, said: Drawn, near: Nearby | None) -> Found:
+    """The thing as the network drew it, in the colours it has in the frames around where these show it."""
+    x, y = said.box[0] - look.box[0], said.box[1] - look.box[1]
+    part = np.s_[y : y + said.whole.shape[0], x : x + said.whole.shape[1]]
+    hidden, rgb = np.zeros_like(look.front), look.rgb.copy()
+    hidden[part] = (said.whole > 0.5) & (look.front[part] > 0)
+    rgb[part] = np.clip(said.rgb + 0.5, 0, 255)
+    whole = look.visible | hidden
+    origin = np.where(whole > 0, INVENTED, 0).astype(np.uint8)
+    if near is not None:
+        shown = hidden & near.seen
+        cv2.copyTo(near.rgb, shown, rgb)
+        origin[shown > 0] = REFERENCE
+        rgb = _closed(rgb, shown, hidden & (1 - shown))
+    return Found(look, whole, rgb, origin, said.confidence, np.zeros_like(whole))
+
+
 def _around(front: Box, shape: tuple[int, ...]) -> Box:
     """A box with a rim, as far as the look reaches."""
     rim = 2 + round(3 * _EVEN * shape[0])
@@ -127,3 +146,20 @@ def _mean(first: Answer, mirrored: Answer) -> Answer:
     amodal = f32((first.amodal + mirrored.amodal[:, ::-1]) / 2)
     rgb = cv2.addWeighted(first.rgb, 0.5, np.ascontiguousarray(mirrored.rgb[:, ::-1]), 0.5, 0)
     return Answer(amodal, u8(rgb), (first.hidden + mirrored.hidden) / 2)
+
+
+def _closed(rgb: Image, known: Bytes, between: Bytes) -> Image:
+    """Colours with those near what is known drawn over to what lies `between`: cracks are closed."""
+    around = bounds(between)
+    if around is None:
+        return rgb
+    size = 2 * max(2, round(_CRACK * rgb.shape[0])) + 1
+    (x0, y0), (x1, y1) = (max(0, each - size) for each in around[:2]), (each + size for each in around[2:])
+    part = np.s_[y0:y1, x0:x1]
+    inside = cv2.bitwise_and(rgb[part], rgb[part], mask=known[part]).astype(np.float32)
+    weight = f32(cv2.blur(known[part].astype(np.float32), (size, size)))
+    spread = cv2.blur(inside, (size, size)) / (weight[..., None] + np.float32(1e-3))
+    share = (np.minimum(1, 3 * weight) * between[part])[..., None]
+    out = rgb.copy()
+    out[part] = np.clip(rgb[part] + share * (spread - rgb[part]) + np.float32(0.5), 0, 255)
+    return out
