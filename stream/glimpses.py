@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream import looks
-from stream.arrays import Bytes, Float
+from stream.arrays import Bytes, Float, u8
 from stream.boxes import Box
 from stream.types import Image, Track
 from stream.views import Look, View
@@ -24,6 +24,7 @@ NEAR = 4
 
 _FADES = 1.0
 _BYTES = 24 << 20
+_RIM = 0.008
 
 
 @dataclass(frozen=True)
@@ -104,18 +105,20 @@ def gather(
     shape = look.visible.shape
     weight, mask = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
     rgb, seen = look.rgb.copy(), np.zeros(shape, np.uint8)
+    # The rim of a mask has colours of what is beside the thing: strips would show their seams.
+    rim = np.ones((2 * round(_RIM * shape[0]) + 1,) * 2, np.uint8)
     # The nearest last, so that its colours stay.
     for each in sorted(near, key=lambda each: -abs(each.index - index)):
         mine, its = _parts(look, each, (index - each.index) * step)
-        its_mask = each.mask[its]
         share = np.float32(np.exp(-abs(each.index - index) / _FADES))
         if each.front.any():
             weight[mine] += share * (1 - each.front[its])
         else:
             weight += share  # beside a whole view there is nothing of it
-        mask[mine] += share * its_mask
-        cv2.copyTo(each.rgb[its], its_mask, rgb[mine])
-        seen[mine] |= its_mask
+        mask[mine] += share * each.mask[its]
+        inner = u8(cv2.erode(each.mask, rim))[its]
+        cv2.copyTo(each.rgb[its], inner, rgb[mine])
+        seen[mine] |= inner
     return Nearby(weight, mask, rgb, seen)
 
 

@@ -21,7 +21,7 @@ from stream.types import Mask, Track
 CUES = ("place", "size", "pocket", "junction", "shrink", "changed", "lost", "network")
 """What is looked at, in the order of `WEIGHTS`; `cues` says what each is."""
 
-WEIGHTS = np.array([2.5, 0.1, 2.0, 5.0, 6.0, 8.0, 4.0, 0.8])
+WEIGHTS = np.array([2.5, 0.1, 2.0, 3.0, 6.0, 8.0, 4.0, 0.5])
 """Log-odds per unit of each cue.
 
 Those of outlines and of the network are near what is fitted (`benchmarks.deocclusion --fit`); that of the
@@ -79,10 +79,12 @@ class Order:
 class Past:
     """What is known of one pair: the log-odds that the lower id is in front, and when a network was asked.
 
-    `network`: what it said last; `age`: frames since; `asked`: how often it was asked.
+    `frames`: for how many they touch; `network`: what it said last; `age`: frames since; `asked`: how often
+    it was asked.
     """
 
     odds: float
+    frames: int = 1
     network: float = 0.0
     age: int = 0
     asked: int = 0
@@ -237,10 +239,12 @@ def _weigh(
         said, age, asked = float(np.clip(network(high, low) - network(low, high), -8, 8)), 1, asked + 1
     now = float(seen @ WEIGHTS[:-1] + WEIGHTS[-1] * said)
     if past is None:
-        return Past(float(np.clip(now, -_MOST, _MOST)), said, age, asked)
-    # What lasts adds up slowly: the cues of two neighbouring frames are nearly the same.
-    odds = _MEMORY * past.odds + (1 - _MEMORY) * 1.5 * now
-    return Past(float(np.clip(odds, -_MOST, _MOST)), said, age, asked)
+        return Past(float(np.clip(now, -_MOST, _MOST)), 1, said, age, asked)
+    # The mean of all frames at first, since two that have just met show little; then what lasts adds up
+    # slowly: the cues of two neighbouring frames are nearly the same.
+    frames = past.frames + 1
+    odds = past.odds + max(1 - _MEMORY, 1 / frames) * (1.5 * now - past.odds)
+    return Past(float(np.clip(odds, -_MOST, _MOST)), frames, said, age, asked)
 
 
 def _sorted(nearness: Mapping[int, float], pairs: Sequence[Pair]) -> tuple[int, ...]:

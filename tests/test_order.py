@@ -104,3 +104,17 @@ def test_a_wrong_first_answer_is_soon_corrected_and_a_pair_in_doubt_is_not_asked
         fronts.append(now.ids[0])
     assert fronts[0] == 2 and fronts[6:] == [1] * 34
     assert len(set(asked)) < 12 and len([each for each in set(asked) if each < 6]) >= 2
+
+
+def test_two_that_have_just_met_are_turned_round_as_soon_as_one_plainly_covers_the_other() -> None:
+    # At first their outlines only meet, and the network guesses; two frames later it sees it.
+    sides = thing(1, body(90, 100)), thing(2, body(113, 100))
+    state, fronts = order.initial(), []
+    for index in range(8):
+
+        def network(back: Track, _: Track, index: int = index) -> float:
+            return (1.2 if index < 2 else -6.0) * (1 if back.id == 1 else -1)
+
+        now, state = order.step(state, sides, SIZE[0], network)
+        fronts.append(now.ids[0])
+    assert fronts[0] == 2 and fronts[2:] == [1] * 6
