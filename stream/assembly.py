@@ -19,7 +19,8 @@ from stream.boxes import Box
 from stream.covers import blocked
 from stream.exposure import UNLIT
 from stream.planes import part_to_rgb
-from stream.plate import Plate, View, scale_to
+from stream.plate import Plate, scale_to
+from stream.pose import View
 from stream.sources import Source
 from stream.types import Frame, Image
 

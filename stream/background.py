@@ -10,7 +10,8 @@ import numpy as np
 
 from stream import geometry
 from stream.arrays import Bytes, Float, f32, u8
-from stream.plate import Memory, Plate, relate, scale_to
+from stream.plate import Memory, Plate, scale_to
+from stream.pose import by_chain
 
 _FAR = (14, 28, 50, 20, 36, 10, 64, 80, 100, 130, 160)
 _SOURCES = 6
@@ -94,7 +95,7 @@ def _into(other: Memory, memory: Memory) -> geometry.Homography | None:
     """The map from another frame to this one at the size at which sources are compared."""
     shape = memory.half.shape
     to_half = scale_to(shape, memory.frame.width, memory.frame.height)
-    into = to_half @ relate(other.view, memory.view, direct=False) @ geometry.inverse(to_half)
+    into = to_half @ by_chain(other.view, memory.view) @ geometry.inverse(to_half)
     return into if geometry.plausible(into, shape[1], shape[0], most=0.8) else None
 
 

@@ -15,7 +15,8 @@ from stream.covers import blocked, hidden
 from stream.exposure import Gain, exposure, exposures
 from stream.geometry import Homography
 from stream.near_layer import UNKNOWN, Evidence
-from stream.plate import Memory, Plate, View, relate, relate_all, relate_from, scale_to
+from stream.plate import Memory, Plate, scale_to
+from stream.pose import View, by_chain, relate_all, relate_from
 from stream.types import Frame
 
 
@@ -254,7 +255,7 @@ def follow(
         doubt = f32(doubt + np.float32(_AGAIN) * before)
         before += valid
         grey = cv2.remap(memory.grey, place, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)  # type: ignore[call-overload]
-        forward = relate(memory.view, view, direct=False)
+        forward = by_chain(memory.view, view)
         gain = exposure(plate, memory, current, forward, forbidden)
         out.append(Source(memory, forward, gain, _exposed(u8(grey), gain), valid, place, doubt))
         if not ((sightings < _SIGHTINGS) & (needed > 0)).any():
@@ -275,7 +276,7 @@ def _glimpse(
 ) -> None:
     """Take what a memory shows `where` (0 or 1) pixels were followed to it into `glimmer`."""
     rgb = cv2.remap(memory.half, place, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)  # type: ignore[call-overload]
-    gain = exposure(plate, memory, current, relate(memory.view, view, direct=False), forbidden)
+    gain = exposure(plate, memory, current, by_chain(memory.view, view), forbidden)
     cv2.copyTo(u8(cv2.multiply(rgb, np.array((*gain, 0.0)))), where, glimmer.rgb)
     cv2.copyTo(doubt, where, glimmer.doubt)
 
