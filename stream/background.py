@@ -14,7 +14,11 @@ from stream.plate import Memory, Plate, scale_to
 from stream.pose import by_chain
 
 _FAR = (14, 28, 50, 20, 36, 10, 64, 80, 100, 130, 160)
+_NEAR = (7, 5, 3)
+"""Frames that must do at the beginning of a shot, where there are none farther away."""
+
 _SOURCES = 6
+_FEWEST = 3
 _FRESH = 8
 """Frames for which a background serves before it is made anew."""
 
@@ -151,7 +155,9 @@ def _distant(plate: Plate, memory: Memory) -> list[Memory]:
 def _among(pool: list[Memory], memory: Memory) -> list[Memory]:
     indices = np.array([m.index for m in pool])
     chosen: dict[int, Memory] = {}
-    for offset in _FAR:
+    for offset in (*_FAR, *_NEAR):
+        if offset in _NEAR and len(chosen) >= _FEWEST:
+            break
         for sign in (-1, 1):
             apart = np.abs(indices - (memory.index + sign * offset))
             nearest = int(np.argmin(apart))
