@@ -14,7 +14,7 @@ from stream.plate import Memory, Plate, scale_to
 from stream.pose import by_chain
 
 _FAR = (14, 28, 50, 20, 36, 10, 64, 80, 100, 130, 160)
-_NEAR = (7, 5, 3)
+_NEAR = (7, 5, 3, 2, 1)
 """Frames that must do at the beginning of a shot, where there are none farther away."""
 
 _SOURCES = 6
@@ -30,12 +30,14 @@ class Background:
     """The scene without things at one frame: uint8 RGB at the size at which sources are compared, and where
     enough other frames agree on it (uint8 0 or 1). `calm`: they agree nearly everywhere, so that what differs
     is a thing and not the way this scene is (a crowd, waves, leaves). `whole`: there were frames enough, so
-    that it would not be found better a moment later."""
+    that it would not be found better a moment later. `settled`: they are so far apart that what passes has
+    gone on."""
 
     rgb: Bytes
     sure: Bytes
     calm: bool
     whole: bool
+    settled: bool
 
     @cached_property
     def range(self) -> tuple[Bytes, Bytes]:
@@ -92,7 +94,7 @@ def _moved(known: Background, there: Memory, memory: Memory, plate: Plate) -> Ba
         picture = _exposed(picture, sure, memory)
     if picture is known.rgb:
         return known
-    return Background(picture, sure, known.calm, known.whole)
+    return Background(picture, sure, known.calm, known.whole, known.settled)
 
 
 def _into(other: Memory, memory: Memory) -> geometry.Homography | None:
@@ -141,7 +143,8 @@ def _find(plate: Plate, memory: Memory) -> Background | None:
     sure = ((count >= 3) & (best > 0.6 * count)).astype(np.uint8)
     asked = np.count_nonzero(count >= 3)
     calm = bool(np.count_nonzero(sure) > 0.93 * asked and asked > 0.5 * count.size)
-    return Background(answer, sure, calm, len(pictures) == _SOURCES)
+    settled = min(abs(other.index - memory.index) for other in chosen) >= min(_FAR) - 2
+    return Background(answer, sure, calm, len(pictures) == _SOURCES, settled)
 
 
 def _distant(plate: Plate, memory: Memory) -> list[Memory]:

@@ -79,6 +79,9 @@ def fill(
                 plate.parts.clear()
             plate = replace(plate, shaded=shaded, mirrored=mirrored)
             hole = attach(hole, frame, drags, shaded > 0.5, mirror if mirrored > 0.5 else None, config)
+    if scene is not None and not scene.settled:
+        # Of a moment ago alone: good for what a thing drags along, not for what is usual here.
+        scene = None
     assert hole.box is not None
     x0, y0, x1, y1 = hole.box
     patch = frame.rgb[y0:y1, x0:x1].copy()
