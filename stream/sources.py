@@ -360,7 +360,7 @@ def _look(
 def inside_of(into: Homography, size: tuple[int, int], frame: Frame) -> NDArray[np.uint8]:
     """1 where a pixel of the target comes from within the source frame, two pixels from its edge."""
     w, h = frame.width, frame.height
-    edge = np.array([[2, 2], [w - 3, 2], [w - 3, h - 3], [2, h - 3]], np.float32)
+    edge = np.array([[0, 0], [w - 1, 0], [w - 1, h - 1], [0, h - 1]], np.float32)
     polygon = geometry.apply(into, edge)
     out = np.zeros((size[1], size[0]), np.uint8)
     cv2.fillConvexPoly(out, np.clip(np.rint(polygon), -20000, 20000).astype(np.int32), 1)
