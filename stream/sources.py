@@ -238,7 +238,7 @@ def follow(
         covered = hidden(plate, memory, forbidden) * np.uint8(255)
         away = cv2.remap(covered, place, None, cv2.INTER_LINEAR, borderValue=255)  # type: ignore[call-overload]
         x, y = place[..., 0], place[..., 1]
-        inside = (x >= 1) & (y >= 1) & (x <= width - 2) & (y <= height - 2)
+        inside = (x >= 0) & (y >= 0) & (x <= width - 1) & (y <= height - 1)
         clear = (away == 0) & inside & (doubt < _NOWHERE)
         valid = (clear & (doubt < _LOST)).astype(np.uint8)
         asked = valid & needed
@@ -358,9 +358,10 @@ def _look(
 
 
 def inside_of(into: Homography, size: tuple[int, int], frame: Frame) -> NDArray[np.uint8]:
-    """1 where a pixel of the target comes from within the source frame, two pixels from its edge."""
+    """1 where a pixel of the target comes from within the source frame."""
     w, h = frame.width, frame.height
-    edge = np.array([[0, 0], [w - 1, 0], [w - 1, h - 1], [0, h - 1]], np.float32)
+    # What half a pixel farther out lies is still that pixel's own.
+    edge = np.array([[0, 0], [w, 0], [w, h], [0, h]], np.float32) - np.float32(0.5)
     polygon = geometry.apply(into, edge)
     out = np.zeros((size[1], size[0]), np.uint8)
     cv2.fillConvexPoly(out, np.clip(np.rint(polygon), -20000, 20000).astype(np.int32), 1)
