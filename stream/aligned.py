@@ -16,7 +16,8 @@ from stream.arrays import Bytes, Float, f32, u8
 from stream.boxes import Box
 from stream.geometry import Homography, Points
 from stream.places import Picture, describe_place
-from stream.plate import Memory, View, relate, scale_to
+from stream.plate import Memory, scale_to
+from stream.pose import View, relate
 from stream.types import Frame, Hole, Image
 
 _STRANGE = 0.3

@@ -18,7 +18,8 @@ from stream.arrays import Bytes, Float, u8
 from stream.geometry import corner_motion
 from stream.places import EVERYONE, Picture, describe_place, keep, most_redundant
 from stream.planes import to_rgb
-from stream.plate import Labels, Memory, View, relate
+from stream.plate import Labels, Memory
+from stream.pose import View, by_chain
 
 _EVERY = 1.0
 _SOONEST = 0.5
@@ -170,5 +171,5 @@ def _clear(memory: Memory) -> Bytes:
 def _elsewhere(view: View, memory: Memory) -> bool:
     """Whether the camera has turned far since `view`."""
     width = memory.frame.width
-    moved = corner_motion(relate(view, memory.view, direct=False), width, memory.frame.height)
+    moved = corner_motion(by_chain(view, memory.view), width, memory.frame.height)
     return not moved < _MOVED * width

@@ -19,7 +19,8 @@ from stream.boxes import Box
 from stream.covers import blocked
 from stream.exposure import UNLIT
 from stream.planes import part_to_rgb
-from stream.plate import Plate, View, scale_to
+from stream.plate import Plate, scale_to
+from stream.pose import View
 from stream.sources import Source
 from stream.types import Frame, Image
 
@@ -148,7 +149,7 @@ def _show(
     rgb = _read_frame(memory.frame, places, cv2.INTER_NEAREST if copied else cv2.INTER_CUBIC)
     inside = None
     if not copied and not _all_inside(source, pixels, width, height):
-        inside = cv2.inRange(places, (1, 1, 0, 0), (width - 2, height - 2, 0, 0))
+        inside = cv2.inRange(places, (-0.5, -0.5, 0, 0), (width - 0.5, height - 0.5, 0, 0))
     if cover.shape != (height, width):
         places = f32(cv2.perspectiveTransform(places, scale_to(cover.shape, width, height)))
     clear = _read(cover, places, cv2.INTER_NEAREST) == 0
@@ -164,7 +165,7 @@ def _all_inside(source: Source, pixels: _Pixels, width: int, height: int) -> boo
     x0, y0, x1, y1 = pixels.box
     corners = np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]], np.float32)
     at = geometry.apply(geometry.inverse(source.forward), corners)
-    return bool((at >= 1).all() and (at <= (width - 2, height - 2)).all())
+    return bool((at >= -0.5).all() and (at <= (width - 0.5, height - 0.5)).all())
 
 
 def _moved(place: Float, shape: tuple[int, ...], size: tuple[int, int], pixels: _Pixels) -> Float:

@@ -10,10 +10,15 @@ import numpy as np
 
 from stream import geometry
 from stream.arrays import Bytes, Float, f32, u8
-from stream.plate import Memory, Plate, relate, scale_to
+from stream.plate import Memory, Plate, scale_to
+from stream.pose import by_chain
 
 _FAR = (14, 28, 50, 20, 36, 10, 64, 80, 100, 130, 160)
+_NEAR = (7, 5, 3, 2, 1)
+"""Frames that must do at the beginning of a shot, where there are none farther away."""
+
 _SOURCES = 6
+_FEWEST = 3
 _FRESH = 8
 """Frames for which a background serves before it is made anew."""
 
@@ -25,12 +30,14 @@ class Background:
     """The scene without things at one frame: uint8 RGB at the size at which sources are compared, and where
     enough other frames agree on it (uint8 0 or 1). `calm`: they agree nearly everywhere, so that what differs
     is a thing and not the way this scene is (a crowd, waves, leaves). `whole`: there were frames enough, so
-    that it would not be found better a moment later."""
+    that it would not be found better a moment later. `settled`: they are so far apart that what passes has
+    gone on."""
 
     rgb: Bytes
     sure: Bytes
     calm: bool
     whole: bool
+    settled: bool
 
     @cached_property
     def range(self) -> tuple[Bytes, Bytes]:
@@ -87,14 +94,14 @@ def _moved(known: Background, there: Memory, memory: Memory, plate: Plate) -> Ba
         picture = _exposed(picture, sure, memory)
     if picture is known.rgb:
         return known
-    return Background(picture, sure, known.calm, known.whole)
+    return Background(picture, sure, known.calm, known.whole, known.settled)
 
 
 def _into(other: Memory, memory: Memory) -> geometry.Homography | None:
     """The map from another frame to this one at the size at which sources are compared."""
     shape = memory.half.shape
     to_half = scale_to(shape, memory.frame.width, memory.frame.height)
-    into = to_half @ relate(other.view, memory.view, direct=False) @ geometry.inverse(to_half)
+    into = to_half @ by_chain(other.view, memory.view) @ geometry.inverse(to_half)
     return into if geometry.plausible(into, shape[1], shape[0], most=0.8) else None
 
 
@@ -136,7 +143,8 @@ def _find(plate: Plate, memory: Memory) -> Background | None:
     sure = ((count >= 3) & (best > 0.6 * count)).astype(np.uint8)
     asked = np.count_nonzero(count >= 3)
     calm = bool(np.count_nonzero(sure) > 0.93 * asked and asked > 0.5 * count.size)
-    return Background(answer, sure, calm, len(pictures) == _SOURCES)
+    settled = min(abs(other.index - memory.index) for other in chosen) >= min(_FAR) - 2
+    return Background(answer, sure, calm, len(pictures) == _SOURCES, settled)
 
 
 def _distant(plate: Plate, memory: Memory) -> list[Memory]:
@@ -150,7 +158,9 @@ def _distant(plate: Plate, memory: Memory) -> list[Memory]:
 def _among(pool: list[Memory], memory: Memory) -> list[Memory]:
     indices = np.array([m.index for m in pool])
     chosen: dict[int, Memory] = {}
-    for offset in _FAR:
+    for offset in (*_FAR, *_NEAR):
+        if offset in _NEAR and len(chosen) >= _FEWEST:
+            break
         for sign in (-1, 1):
             apart = np.abs(indices - (memory.index + sign * offset))
             nearest = int(np.argmin(apart))

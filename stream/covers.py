@@ -67,7 +67,8 @@ def _together(plate: Plate, memory: Memory, ids: frozenset[int]) -> Bytes:
     """What several things cover of a memory, and the user's own mask if there is one."""
     cover = np.zeros(memory.labels.shape, np.uint8)
     new = [number for number in sorted(ids) if (memory.index, number) not in plate.parts]
-    if len(new) > 1 and not plate.config.even:
+    # What is to last must be known of each thing on its own.
+    if len(new) > 1 and not plate.limits.dragged_lasts:
         _learn(plate, memory, new)
     for number in ids if memory.masked is None else (*ids, _USERS):
         (x0, y0, x1, y1), part = _part(plate, memory, number)
@@ -82,7 +83,7 @@ def _part(plate: Plate, memory: Memory, number: int) -> tuple[Box, Bytes]:
         bare = memory.masked if number == _USERS else (memory.labels == number).view(np.uint8)
         assert bare is not None
         before = plate.parts.get((memory.index - 1, number))
-        if plate.config.even and memory.index % 2 and before is not None:
+        if memory.index % (1 + plate.limits.dragged_lasts) and before is not None:
             # What it dragged along a moment ago it drags along still.
             (x0, y0, x1, y1), part = before
             cover = grown(bare)

@@ -22,7 +22,8 @@ from stream.arrays import Bytes, u8
 from stream.boxes import Box
 from stream.geometry import Homography, Points
 from stream.places import EVERYONE, Picture, similarities
-from stream.plate import Memory, Plate, View, relate, scale_to
+from stream.plate import Memory, Plate, scale_to
+from stream.pose import View, by_chain
 from stream.types import REFERENCE, SEEN, Frame, Hole, Image
 
 _CHECK = 0.5
@@ -259,7 +260,7 @@ def _guess(picture: Picture, known: dict[tuple[int, int], tuple[View, Homography
     view, forward = known[picture.shot, picture.view.leg]
     if abs(picture.view.pose - view.pose) > _DRIFT:
         return None
-    return np.asarray(forward @ relate(picture.view, view, direct=False), np.float64)
+    return np.asarray(forward @ by_chain(picture.view, view), np.float64)
 
 
 def _may_show(picture: Picture, forward: Homography, question: Question, wanted: NDArray[np.bool_]) -> bool:

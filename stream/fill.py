@@ -66,7 +66,7 @@ def fill(
         if config.hole.shadow:
             core, others = _things(hole, memory)
             drags = dragged(hole, core, others, plate.differences[memory.index])
-            if plate.config.even:
+            if plate.limits.dragged_lasts:
                 assume(plate, memory, hole.tracks, drags)
             # A shadow goes where its thing goes: what is dark beside it for a moment is something else.
             shaded = plate.shaded + _SHADED_RATE * (bool(drags.shadow.any()) - plate.shaded)
@@ -79,6 +79,9 @@ def fill(
                 plate.parts.clear()
             plate = replace(plate, shaded=shaded, mirrored=mirrored)
             hole = attach(hole, frame, drags, shaded > 0.5, mirror if mirrored > 0.5 else None, config)
+    if scene is not None and not scene.settled:
+        # Of a moment ago alone: good for what a thing drags along, not for what is usual here.
+        scene = None
     assert hole.box is not None
     x0, y0, x1, y1 = hole.box
     patch = frame.rgb[y0:y1, x0:x1].copy()
@@ -140,7 +143,7 @@ def fill(
         inpaint,
         flat,
         how,
-        most=1 if config.plate.even else None,
+        most=plate.limits.invented,
     )
     if (rough := u8(unseen & (astray > 0))).any():
         patch = soften.mixed(guess, patch, rough, astray, lines)
@@ -153,10 +156,11 @@ def fill(
 def prepare(plate: Plate, index: int) -> None:
     """Find out what things cover of frame `index`, so that a later hole need not wait for it.
 
-    Else all frames that are remembered are looked at when the first hole of a thing asks for them.
+    Else all frames that are remembered are looked at when the first hole of a thing asks for them. Only what
+    things drag along for some frames must be known of each.
     """
     memory = plate.memory(index)
-    if memory is not None:
+    if memory is not None and plate.limits.dragged_lasts:
         blocked(plate, memory, memory.ids)
 
 

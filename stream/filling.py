@@ -82,7 +82,7 @@ class Filling:
         """Go on with other settings from the next frame on, with all that is remembered."""
         self._config = config
         for shot, known in self._plate.items():
-            self._plate[shot] = replace(known, config=config.plate, look_ahead=self._wait)
+            self._plate[shot] = plate.configured(known, config.plate, self._wait)
 
     def forget(self) -> None:
         """Begin to remember afresh: nothing that was seen so far is background any more."""
@@ -141,9 +141,8 @@ class Filling:
             done = self._next()
             yield done
             # What later frames need is done when this one has been given away, and need not wait for it.
-            if self._config.plate.even:
-                with self._clock.time("fill"):
-                    fill.prepare(self._plate[seen.shot], done.frame.index)
+            with self._clock.time("fill"):
+                fill.prepare(self._plate[seen.shot], done.frame.index)
         with self._clock.time("plate"):
             self._elsewhere.observe(self._plate[seen.shot].memories[-1], seen.shot)
 
@@ -177,7 +176,7 @@ class Filling:
         if seen.mask is None:
             before = self._kept.get(seen.shot, kept.initial())
             self._kept[seen.shot] = kept.remember(
-                before, seen.frame, seen.tracks, self._verdicts, self._completer, self._config.plate.even
+                before, seen.frame, seen.tracks, self._verdicts, self._completer, known.limits
             )
 
     def _known(self, shot: int) -> plate.Plate:
@@ -228,7 +227,7 @@ class Filling:
                     self._verdicts,
                     self._config.hole.dilate + self._config.hole.soft,
                     self._completer,
-                    self._config.plate.even,
+                    known.limits,
                 )
                 wanted = kept.widened(wanted, done)
             filled, self._plate[seen.shot] = fill.fill(

@@ -14,13 +14,13 @@ from stream.boxes import Box
 from stream.completer import witness
 from stream.deocclude import Completed
 from stream.hole import bounds
+from stream.limits import THOROUGH, Limits
 from stream.squares import Network
 from stream.types import INVENTED, REFERENCE, SEEN, Filled, Frame, Hole, Image, Mask, Track, Verdict
 
 _AWAY = 90
 _ALIKE = 8
 _SEAM, _SEAM_LEAST = 5, 24
-_LARGE, _EVERY = 540, 3
 
 Opener = Callable[[], Network | None]
 """Opens the network, or gives it again; None where there is none."""
@@ -46,12 +46,11 @@ def remember(
     tracks: Sequence[Track],
     verdicts: Mapping[int, Verdict],
     open_network: Opener,
-    even: bool = False,
+    limits: Limits = THOROUGH,
 ) -> KeptState:
     """Take in the newest frame; nothing is done where nobody who goes comes near one who stays.
 
-    `even`: no picture may be late, so what is remembered is half as large where the frame is large;
-    `complete` must be told the same.
+    `limits`: what one picture may cost; `complete` must be told the same.
     """
     kept, gone = _sides(tracks, verdicts)
     mixed = [each for each in tracks if each.id in kept or each.id in gone]
@@ -72,14 +71,14 @@ def remember(
         return witness(frame.rgb, network)(back, front) if network is not None else 0.0
 
     now, ordering = order.step(state.ordering, mixed, frame.height, seen_by_network)
-    seen = deocclude.observe(state.seen, _picture(frame, even), frame.index, mixed, now, near, gone)
+    seen = deocclude.observe(state.seen, _picture(frame, limits), frame.index, mixed, now, near, gone)
     return KeptState(ordering, seen, {**state.orders, frame.index: now})
 
 
-def _picture(frame: Frame, even: bool) -> Image:
-    """The frame, at half the size where it is large and no picture may be late."""
-    large = frame.height >= _LARGE and frame.width % 2 == frame.height % 2 == 0
-    return frame.half if even and large else frame.rgb
+def _picture(frame: Frame, limits: Limits) -> Image:
+    """The frame, at half the size where it is too large for all of it."""
+    large = frame.height >= limits.halved_from and frame.width % 2 == frame.height % 2 == 0
+    return frame.half if large else frame.rgb
 
 
 def _doubled(done: Completed) -> Completed:
@@ -119,11 +118,11 @@ def complete(
     verdicts: Mapping[int, Verdict],
     reach: float,
     open_network: Opener,
-    even: bool = False,
+    limits: Limits = THOROUGH,
 ) -> tuple[tuple[Completed, ...], KeptState]:
     """Complete who stays and is hidden by who goes, from back to front; mostly nobody is.
 
-    `reach`: how far the hole goes beyond the masks, share of the frame's height. `even`: as in `remember`.
+    `reach`: how far the hole goes beyond the masks, share of the frame's height. `limits`: as in `remember`.
     """
     now = state.orders.get(frame.index)
     if now is None:
@@ -131,7 +130,7 @@ def complete(
     orders = {index: each for index, each in state.orders.items() if index > frame.index}
     kept, gone = _sides(tracks, verdicts)
     hidden = any(pair.back in kept and pair.front in gone for pair in now.pairs)
-    picture = _picture(frame, even)
+    picture = _picture(frame, limits)
     done, seen = deocclude.complete(
         state.seen,
         picture,
@@ -144,7 +143,7 @@ def complete(
         reach=reach,
         # A single picture has no other frames; a clip's first one has those that were looked at ahead.
         followed=frame.index > 0 or bool(orders),
-        every=_EVERY if even else 1,
+        every=1 + limits.completed_lasts,
     )
     ranks = {number: rank for rank, number in enumerate(now.ids)}
     ordered = sorted(done, key=lambda each: -ranks.get(each.track, 0))

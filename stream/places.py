@@ -18,7 +18,8 @@ from models.words import Features, bag, describe, load_words
 from stream import geometry
 from stream.arrays import Bytes, Float, f32, u8
 from stream.covers import grown, select
-from stream.plate import Labels, View, vote_size
+from stream.plate import Labels, vote_size
+from stream.pose import View
 from stream.types import Image
 
 _JPEG = [

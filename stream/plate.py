@@ -1,4 +1,4 @@
-"""The memory of a shot: original frames, what covered them, and how the camera stood.
+"""The memory of a shot: original frames, what covered them, and what is known of the background.
 
 Pixels are kept once, as they came, and resampled once, when a hole asks for them. Which things may not serve
 as background is decided at that moment, from the label maps.
@@ -8,19 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from configs.schema import Plate as PlateConfig
-from stream import geometry, near_layer, parallax
-from stream import motion as camera
+from stream import geometry, limits, near_layer, parallax, pose
 from stream.arrays import u8
 from stream.boxes import Box
 from stream.geometry import Homography
+from stream.limits import Limits
 from stream.parallax import Parallax, ParallaxState
+from stream.pose import View
 from stream.shrink import shrink
 from stream.types import Frame, Image, Mask, Motion
 
@@ -41,31 +42,6 @@ _LAYERED = 0.5
 _UNTOLD = 12
 _LATE = 12
 """Frames that are told of a second layer when it is found."""
-
-_NOWHERE = geometry.shifting(1e6, 1e6)
-"""The map between views that share nothing, or have turned too far from each other."""
-
-
-@dataclass(frozen=True, slots=True)
-class View:
-    """How the camera stood in one frame: maps from the shot's first frame to it, far layer first.
-
-    `pose` counts the camera's moves: frames with equal pose show the same view, pixel for pixel. `leg` counts
-    the times the camera was lost: views of different legs cannot be related by motion. `seconds`: the frame's
-    time. `near`: what speaks for the near layer at each pixel of the reduced picture, where there are two.
-    """
-
-    motion: Motion
-    chain: tuple[Homography, Homography]
-    pose: int
-    parallax: Parallax | None = None
-    near: near_layer.Evidence | None = None
-    leg: int = 0
-    seconds: float = 0.0
-
-    @property
-    def index(self) -> int:
-        return self.motion.index
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,15 +92,17 @@ class Paint:
 class Plate:
     """What has been seen in a shot. `observe` gives the next one.
 
-    The dictionaries and `still` alone are shared and change. `look_ahead`: seconds by which observing runs
-    ahead of filling. `trust` in [0, 1]: how far memories from long ago can be aligned; low in deep scenes.
-    `paint` and `used` (indices of the frames that served last) are what the fill hands on from frame to
-    frame. `shaded` and `mirrored` in [0, 1]: how constantly a shadow and a mirror image have gone with what
-    is removed. `depth`: the last frame of the dense motion; `returns`: the same carried back from later
-    frames, by index; `still`: what is behind while the camera rests; `votes`: those that may still stand.
+    The dictionaries and `still` alone are shared and change. `limits`: what one picture may cost.
+    `look_ahead`: seconds by which observing runs ahead of filling. `trust` in [0, 1]: how far memories from
+    long ago can be aligned; low in deep scenes. `paint` and `used` (indices of the frames that served last)
+    are what the fill hands on from frame to frame. `shaded` and `mirrored` in [0, 1]: how constantly a shadow
+    and a mirror image have gone with what is removed. `depth`: the last frame of the dense motion; `returns`:
+    the same carried back from later frames, by index; `still`: what is behind while the camera rests;
+    `votes`: those that may still stand.
     """
 
     config: PlateConfig
+    limits: Limits
     look_ahead: float
     budget: int
     memories: tuple[Memory, ...] = ()
@@ -159,7 +137,12 @@ class Plate:
 
 def initial(config: PlateConfig, look_ahead: float = 0.0, budget: int = 512 << 20) -> Plate:
     """Build an empty memory for a shot. `budget`: bytes of pixels remembered at most."""
-    return Plate(config, look_ahead, budget)
+    return Plate(config, limits.limits_of(config), look_ahead, budget)
+
+
+def configured(plate: Plate, config: PlateConfig, look_ahead: float) -> Plate:
+    """The plate under other settings, with all that is remembered."""
+    return replace(plate, config=config, limits=limits.limits_of(config), look_ahead=look_ahead)
 
 
 def observe(plate: Plate, frame: Frame, motion: Motion, labels: Labels, mask: Mask | None = None) -> Plate:
@@ -170,15 +153,9 @@ def observe(plate: Plate, frame: Frame, motion: Motion, labels: Labels, mask: Ma
     """
     seconds = float(frame.time)
     last = plate.views[-1] if plate.views else None
-    if last is None or motion.cut:
-        view = View(motion, (np.eye(3), np.eye(3)), 0, seconds=seconds)
-    else:
-        far, near = motion.homographies[0], motion.homographies[-1]
-        chain = (_chained(far, last.chain[0]), _chained(near, last.chain[1]))
-        lost = not motion.static and motion.confidence == 0.0 and np.array_equal(far, np.eye(3))
-        view = View(motion, chain, last.pose + (not motion.static), leg=last.leg + lost, seconds=seconds)
+    view = pose.following(last, motion, seconds)
     memory = _memory(view, frame, labels, mask, plate)
-    trust = trust_of(motion.confidence)
+    trust = pose.trust_of(motion.confidence)
     if last is not None and trust > 0 and np.count_nonzero(motion.near) >= 8:
         plate, memory = _with_layers(plate, memory)
         view = memory.view
@@ -286,7 +263,7 @@ def _with_layers(plate: Plate, memory: Memory) -> tuple[Plate, Memory]:
         def taught(old: View) -> View:
             if old.index < before and old.leg == view.leg:
                 return replace(
-                    old, chain=(_chained(old.chain[0], first[0]), _chained(old.chain[1], first[1]))
+                    old, chain=(pose.chained(old.chain[0], first[0]), pose.chained(old.chain[1], first[1]))
                 )
             return learnt.get(old.index, old)
 
@@ -325,7 +302,9 @@ def _with_near(memory: Memory, others: Sequence[Memory], way: int) -> Memory:
             or other.grey.shape != memory.grey.shape
         ):
             continue
-        far, near = (to_reduced @ _related(other.view, view, layer) @ from_reduced for layer in (False, True))
+        far, near = (
+            to_reduced @ pose.by_chain(other.view, view, layer) @ from_reduced for layer in (False, True)
+        )
         if apart == 1 and other.view.near is not None:
             last = other.view.near, far, near
             if other.view.pose == view.pose:
@@ -334,48 +313,6 @@ def _with_near(memory: Memory, others: Sequence[Memory], way: int) -> Memory:
             held.append((other.grey, other.things, other.view.near, far, near))
     near_told = near_layer.measure(memory.grey, memory.things, held, last)
     return replace(memory, view=replace(view, near=near_told))
-
-
-def trust_of(confidence: float) -> float:
-    """How far homographies align memories from long ago, in [0, 1], from a motion's confidence."""
-    return float(np.clip((confidence - 0.85) / 0.12, 0.0, 1.0))
-
-
-def relate(a: View, b: View, near: bool = False, direct: bool = True) -> Homography:
-    """Map pixels of view `a` to pixels of view `b` for one layer; the identity when the camera rested.
-
-    With `direct` the chain of motions is only the start of a fit to the corners that both views share.
-    """
-    return relate_all([a], b, near)[0] if direct else _related(a, b, near)
-
-
-def relate_all(views: Sequence[View], b: View, near: bool = False) -> list[Homography]:
-    """`relate` for the maps from several views to one, each fitted to the corners that both share."""
-    out = [_related(a, b, near) for a in views]
-    asked = [k for k, a in enumerate(views) if a.pose != b.pose and a.leg == b.leg and out[k] is not _NOWHERE]
-    found = camera.between_all([views[k].motion for k in asked], b.motion, [out[k] for k in asked], near)
-    for k, h in zip(asked, found, strict=True):
-        out[k] = out[k] if h is None else h
-    return out
-
-
-def relate_from(a: View, views: Sequence[View], near: bool = False) -> list[Homography]:
-    """`relate` for the maps from one view to several, as the chain of motions says."""
-    back = geometry.inverse(a.chain[int(near)])
-    return [_related(a, b, near, back) for b in views]
-
-
-def _related(a: View, b: View, near: bool, back: Homography | None = None) -> Homography:
-    """What the chain of motions says; `back`: the inverse of the first view's."""
-    if a.pose == b.pose:
-        return np.eye(3)
-    if a.leg != b.leg:
-        return _NOWHERE
-    layer = int(near)
-    chain = b.chain[layer] @ (geometry.inverse(a.chain[layer]) if back is None else back)
-    if not np.isfinite(chain).all() or abs(chain[2, 2]) < 1e-12:
-        return _NOWHERE
-    return cast(Homography, chain / chain[2, 2])
 
 
 def shrunk(mask: Mask, shape: tuple[int, ...]) -> NDArray[np.uint8]:
@@ -395,11 +332,6 @@ def vote_size(width: int, height: int) -> tuple[int, int]:
     """Width and height at which sources are compared: about 180 to 270 lines."""
     times = 1 if height < 270 else max(2, height // 180)
     return max(1, round(width / times)), max(1, round(height / times))
-
-
-def _chained(step: Homography, chain: Homography) -> Homography:
-    h = step @ chain
-    return cast(Homography, h / h[2, 2])
 
 
 def _thin(memories: tuple[Memory, ...], plate: Plate) -> tuple[Memory, ...]:

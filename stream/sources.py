@@ -15,7 +15,8 @@ from stream.covers import blocked, hidden
 from stream.exposure import Gain, exposure, exposures
 from stream.geometry import Homography
 from stream.near_layer import UNKNOWN, Evidence
-from stream.plate import Memory, Plate, View, relate, relate_all, relate_from, scale_to
+from stream.plate import Memory, Plate, scale_to
+from stream.pose import View, by_chain, relate_all, relate_from
 from stream.types import Frame
 
 
@@ -237,7 +238,7 @@ def follow(
         covered = hidden(plate, memory, forbidden) * np.uint8(255)
         away = cv2.remap(covered, place, None, cv2.INTER_LINEAR, borderValue=255)  # type: ignore[call-overload]
         x, y = place[..., 0], place[..., 1]
-        inside = (x >= 1) & (y >= 1) & (x <= width - 2) & (y <= height - 2)
+        inside = (x >= 0) & (y >= 0) & (x <= width - 1) & (y <= height - 1)
         clear = (away == 0) & inside & (doubt < _NOWHERE)
         valid = (clear & (doubt < _LOST)).astype(np.uint8)
         asked = valid & needed
@@ -254,7 +255,7 @@ def follow(
         doubt = f32(doubt + np.float32(_AGAIN) * before)
         before += valid
         grey = cv2.remap(memory.grey, place, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)  # type: ignore[call-overload]
-        forward = relate(memory.view, view, direct=False)
+        forward = by_chain(memory.view, view)
         gain = exposure(plate, memory, current, forward, forbidden)
         out.append(Source(memory, forward, gain, _exposed(u8(grey), gain), valid, place, doubt))
         if not ((sightings < _SIGHTINGS) & (needed > 0)).any():
@@ -275,7 +276,7 @@ def _glimpse(
 ) -> None:
     """Take what a memory shows `where` (0 or 1) pixels were followed to it into `glimmer`."""
     rgb = cv2.remap(memory.half, place, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)  # type: ignore[call-overload]
-    gain = exposure(plate, memory, current, relate(memory.view, view, direct=False), forbidden)
+    gain = exposure(plate, memory, current, by_chain(memory.view, view), forbidden)
     cv2.copyTo(u8(cv2.multiply(rgb, np.array((*gain, 0.0)))), where, glimmer.rgb)
     cv2.copyTo(doubt, where, glimmer.doubt)
 
@@ -357,9 +358,10 @@ def _look(
 
 
 def inside_of(into: Homography, size: tuple[int, int], frame: Frame) -> NDArray[np.uint8]:
-    """1 where a pixel of the target comes from within the source frame, two pixels from its edge."""
+    """1 where a pixel of the target comes from within the source frame."""
     w, h = frame.width, frame.height
-    edge = np.array([[2, 2], [w - 3, 2], [w - 3, h - 3], [2, h - 3]], np.float32)
+    # What half a pixel farther out lies is still that pixel's own.
+    edge = np.array([[0, 0], [w, 0], [w, h], [0, h]], np.float32) - np.float32(0.5)
     polygon = geometry.apply(into, edge)
     out = np.zeros((size[1], size[0]), np.uint8)
     cv2.fillConvexPoly(out, np.clip(np.rint(polygon), -20000, 20000).astype(np.int32), 1)

@@ -15,7 +15,8 @@ import numpy as np
 from stream import geometry
 from stream.arrays import Bytes, Float, f32, u8
 from stream.exposure import exposures
-from stream.plate import Memory, Plate, View, relate, relate_all
+from stream.plate import Memory, Plate
+from stream.pose import View, by_chain, relate_all
 from stream.sources import Area, Pool, Source
 from stream.types import Frame
 
@@ -63,7 +64,7 @@ def stand(
         there = plate.view(vote.index)
         if there is None or not 0 < view.index - vote.index <= _LASTS or vote.forbidden != forbidden:
             continue
-        move = relate(there, view, direct=False)
+        move = by_chain(there, view)
         if not geometry.corner_motion(move, frame.width, frame.height) < _MOVED * frame.width:
             continue
         into = area.of_frame @ move @ geometry.inverse(vote.of_frame)

@@ -16,7 +16,8 @@ from stream.covers import blocked, grown, hidden, select
 from stream.exposure import UNLIT, Gain, exposure
 from stream.newest import newest
 from stream.planes import pixels_to_rgb
-from stream.plate import Memory, Plate, View
+from stream.plate import Memory, Plate
+from stream.pose import View
 from stream.sources import steps
 from stream.types import Frame, Image
 
@@ -24,13 +25,12 @@ _SIGHTINGS = 12
 _RESTED = 10
 """Frames of one view from which a camera rests; a hand that turns round holds still for a few."""
 
-_LOOKED_AT = 48
 _NEAREST = 16
 _ENOUGH = 8
 """The nearest frames are asked of all pixels, others only of those that these do not show often enough."""
 
 _CLOSEST, _OTHERS = 8, 16
-"""Where no picture may be late so many of the nearest frames are asked, and so many of all others."""
+"""Where small pictures are asked: so many of the nearest, and so many of all others."""
 
 _ASK_AGAIN = 12
 _APART = 16
@@ -90,27 +90,27 @@ def recall(
         gain = exposure(plate, light, current, np.eye(3), forbidden)
         # Wanted when this frame is asked what it shows.
         last.gains[frame.index] = 1 / gain[0], 1 / gain[1], 1 / gain[2]
-    same_light = max(abs(g - 1) for g in gain) <= _DRIFT
-    if last is not None and light is not None and not same_light and plate.config.even:
-        # What is known is brought to the new light; to ask again for all of it would take many frames' time.
+    change = max(abs(g - 1) for g in gain)
+    if last is not None and light is not None and _DRIFT < change <= plate.limits.relit:
+        # To ask again for all that is known would take many frames' time.
         gains = {index: _both(each, gain) for index, each in last.gains.items()}
         last = replace(last, light=frame.index, rgb=_lit(last.rgb, gain), gains=gains)
-        light, gain, same_light = current, UNLIT, True
-    if last is None or light is None or last.pose != view.pose or not same_light:
+        light, gain, change = current, UNLIT, 0.0
+    if last is None or light is None or last.pose != view.pose or change > _DRIFT:
         light, gain = current, UNLIT
         nothing = np.zeros(frame.rgb.shape[:2], np.uint8)
-        noisy = not plate.config.even and _noisy(same, current)
+        noisy = bool(plate.limits.asked) and _noisy(same, current)
         last = Still(view.pose, forbidden, frame.index, frame.rgb.copy(), nothing, noisy)
     else:
         last = _without(last, forbidden - last.forbidden, same)
         since = frame.index - last.light
-        if not plate.config.even and (since < _ASK_AGAIN or since % _ASK_AGAIN == 0):
+        if plate.limits.asked and (since < _ASK_AGAIN or since % _ASK_AGAIN == 0):
             last = replace(last, noisy=_noisy(same, current))
     kept = last.known[box] & wanted
     last.known[:] = 0
     last.known[box] = kept
     new = wanted & (1 - kept)
-    if plate.config.even:
+    if not plate.limits.asked:
         _know_newest(last, plate, same, current, light, new, origin, scene)
         return _lit(last.rgb[box], gain), last.known[box] & wanted, last
     # What hides one piece now hid it for the same frames; so each is asked on its own.
@@ -200,7 +200,7 @@ def _look_up(
     The second value says where there are any (0 or 1).
     """
     moved = len(plate.memories) > 2 * len(same)
-    same = sorted(same, key=lambda m: steps(m.seconds, current.seconds))[:_LOOKED_AT]
+    same = sorted(same, key=lambda m: steps(m.seconds, current.seconds))[: plate.limits.asked]
     # Asked of each frame this would cost more than all the rest.
     steady = all(_gain(still, plate, m, light) == UNLIT for m in same[:: max(1, len(same) // 6)])
     usual = None

@@ -8,7 +8,8 @@ import numpy as np
 
 from stream import parallax
 from stream.arrays import Float
-from stream.plate import Plate, View, trust_of
+from stream.plate import Plate
+from stream.pose import View, trust_of
 
 _STEPS = 45
 _AGAIN = 12

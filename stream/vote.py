@@ -22,7 +22,8 @@ from stream.assembly import assemble
 from stream.background import Background
 from stream.boxes import Box
 from stream.near_layer import UNKNOWN
-from stream.plate import Memory, Plate, View, vote_size
+from stream.plate import Memory, Plate, vote_size
+from stream.pose import View
 from stream.sources import Area, Glimmer, Pool, Source
 from stream.standing import Vote, stand
 from stream.types import Frame, Hole, Image, Motion

@@ -13,7 +13,7 @@ import pytest
 from test_deocclusion import SIZE, STREET, painted, person, thing
 
 import stream
-from stream import kept
+from stream import kept, limits
 from stream.deocclude import Answer, Completed
 from stream.types import INVENTED, SEEN, Filled, Frame, Hole, Verdict
 
@@ -81,8 +81,8 @@ def test_who_stays_is_whole_where_no_picture_may_be_late() -> None:
         large, true = (cv2.resize(each, None, fx=3, fy=3) for each in (small, alone))
         frame = replace(picture_frame(large), index=index, pts=index)
         tracks = [thing(number, labels == number) for number in (1, 2) if (labels == number).any()]
-        state = kept.remember(state, frame, tracks, said, lambda: None, even=True)
-        done, state = kept.complete(state, frame, tracks, said, 0.01, lambda: None, even=True)
+        state = kept.remember(state, frame, tracks, said, lambda: None, limits.EVEN)
+        done, state = kept.complete(state, frame, tracks, said, 0.01, lambda: None, limits.EVEN)
         if np.count_nonzero(hidden) <= 200:
             continue
         assert [each.track for each in done] == [1]

@@ -7,7 +7,7 @@ import pytest
 from shots import Shot, frame, psnr, run, texture
 
 from configs.schema import load_config
-from stream import geometry, motion, near_layer, plate
+from stream import geometry, motion, near_layer, plate, pose
 
 CONFIG = load_config("tourist")
 
@@ -78,7 +78,7 @@ def test_frames_from_before_the_second_layer_was_found_learn_of_it():
     assert first.motion.near[~there].mean() < 0.1
     # The near layer's way from the first frame to a late one, where the layers have long been known.
     shift = geometry.apply(
-        plate.relate(first, known.views[16], near=True), np.array([[440.0, 225.0]], np.float32)
+        pose.relate(first, known.views[16], near=True), np.array([[440.0, 225.0]], np.float32)
     )
     assert shift[0] == pytest.approx([440 - 16 * NEAR, 225], abs=1.0)
 

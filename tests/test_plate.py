@@ -7,7 +7,7 @@ import pytest
 from shots import frame, texture
 
 from configs.schema import Plate as PlateConfig
-from stream import covers, plate
+from stream import covers, plate, pose
 from stream.types import Motion
 
 H, W = 90, 160
@@ -33,14 +33,14 @@ def test_frames_of_a_resting_camera_share_a_pose():
     known = remember(5, shifts=[0, 0, 0, 2.5, 0])
     poses = [m.view.pose for m in known.memories]
     assert poses == [0, 0, 0, 1, 1]
-    assert np.array_equal(plate.relate(known.view(0), known.view(2)), np.eye(3))
+    assert np.array_equal(pose.relate(known.view(0), known.view(2)), np.eye(3))
 
 
 def test_motions_are_chained():
     known = remember(5, shifts=[0, 1.0, 2.0, 3.0, 4.0])
-    h = plate.relate(known.view(1), known.view(4))
+    h = pose.relate(known.view(1), known.view(4))
     assert h[0, 2] == pytest.approx(9.0)
-    back = plate.relate(known.view(4), known.view(1))
+    back = pose.relate(known.view(4), known.view(1))
     assert back[0, 2] == pytest.approx(-9.0)
 
 

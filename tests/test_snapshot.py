@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from configs.schema import load_config
-from stream.plate import Memory, View
+from stream.plate import Memory
+from stream.pose import View
 from stream.snapshot import Snapshot, SnapshotError, save
 from stream.types import Frame, Instance, Motion, Track
 
