@@ -16,8 +16,10 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from stream.errors import InputError, InterruptedRunError, UsageError
-from stream.layer_files import Contents, Place, Thing, read_contents, read_layer, read_plate, turn
+from stream.layer_contents import Contents, Place, Thing, read_contents
+from stream.layer_files import read_layer, read_plate
 from stream.planes import write_back
+from stream.rgba import turn
 from stream.sink import open_sink
 from stream.source import open_source
 from stream.source_info import SourceInfo

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
@@ -15,42 +14,35 @@ from time import perf_counter
 import numpy as np
 
 from configs.schema import Config
-from stream import deocclude, judge, order, pipeline
-from stream.arrays import Bytes
+from stream import judge, pipeline
 from stream.boxes import Box
-from stream.completer import open_completer, witness
 from stream.errors import InputError, InterruptedRunError, OutputError, UsageError
-from stream.hole import bounds, enlarge
+from stream.hole import bounds
 from stream.job import Progress
-from stream.layer_files import (
+from stream.layer_contents import (
     FORMAT,
     NAME,
     Contents,
     Place,
-    Spool,
     Style,
     Thing,
     numbered,
     read_contents,
-    turn,
-    turn_box,
-    write_clip,
     write_contents,
-    write_ora,
-    write_png,
-    write_still,
 )
+from stream.layer_files import Spool, write_clip, write_still
+from stream.layer_whole import Wholes, layers_of
 from stream.masks import open_masks
-from stream.matting import Cut, Layer, by_foot, hidden_share, put_together, take_apart
+from stream.matting import Layer, hidden_share, put_together
 from stream.memory import give_back
 from stream.part import Part, remove
 from stream.report import version
+from stream.rgba import turn, turn_box, write_ora, write_png
 from stream.rooms import open_rooms
 from stream.sink import open_sink
 from stream.source import open_source
 from stream.source_info import SourceInfo
-from stream.squares import Answer, Network
-from stream.types import Filled, Frame, Image, Mask, Track, Verdict
+from stream.types import Filled, Frame, Track, Verdict
 
 _GIVE_BACK = 50
 _OPEN_SPOOLS = 64
@@ -111,7 +103,7 @@ def take_layers(
         spooled.mkdir()
         ready = open_rooms(stack, source, _tight(config) if info.kind == "image" else config, masks, [])
 
-        hidden = _Hidden(config)
+        hidden = Wholes(config, clip=info.kind != "image")
 
         def everything_goes(seen: pipeline.Seen) -> pipeline.Seen:
             if seen.mask is not None:
@@ -134,7 +126,7 @@ def take_layers(
             for filled in done:
                 if isinstance(filled, pipeline.Border):
                     continue
-                layers = _taken(filled, hidden)
+                layers = layers_of(filled, hidden)
                 _keep(found, filled, layers, spooled)
                 write_plate(filled.frame)
                 last = (filled, layers)
@@ -190,107 +182,6 @@ def _plate(whole: Path, info: SourceInfo, style: Style) -> Iterator[Callable[[Fr
         path.mkdir()
         count = itertools.count()
         yield lambda frame: write_png(path / f"{next(count):06}.png", turn(frame.rgb, info.rotation))
-
-
-class _Hidden:
-    """What is in front of what, and what is hidden of each thing; the analysis is ahead of the fill.
-
-    `observe` is called by the one thread, `complete` by the other; what they share is replaced as a whole.
-    """
-
-    def __init__(self, config: Config) -> None:
-        self._config = config
-        self._network: Network | None = None
-        self._asked = threading.Lock()
-        self._orders: dict[int, tuple[int, order.Order]] = {}
-        self._order = order.initial()
-        self._seen: dict[int, deocclude.DeoccludeState] = {}
-        self._used: Mapping[int, deocclude.Used] = {}
-
-    def observe(self, seen: pipeline.Seen) -> None:
-        """Take note of the newest frame."""
-        assert seen.frame is not None
-        if seen.shot not in self._seen:
-            self._order = order.initial()
-            self._seen[seen.shot] = deocclude.initial()
-        rgb = seen.frame.rgb
-
-        def judge_pair(back: Track, front: Track) -> float:
-            return witness(rgb, self._ask)(back, front)
-
-        look = judge_pair if self._may_ask else None
-        found, self._order = order.step(self._order, seen.tracks, seen.frame.height, look)
-        self._orders[seen.index] = seen.shot, found
-        every = [each.id for each in seen.tracks]
-        self._seen[seen.shot] = deocclude.observe(
-            self._seen[seen.shot], rgb, seen.index, seen.tracks, found, every
-        )
-
-    def complete(self, filled: Filled) -> tuple[tuple[int, ...], tuple[deocclude.Completed, ...]]:
-        """Ids of the things of a frame from front to back, and those that are hidden in part made whole."""
-        before = filled.before
-        shot, found = self._orders.pop(before.index)
-        for old in [each for each in self._seen if each < shot]:
-            del self._seen[old]
-        state = replace(self._seen[shot], used=self._used)
-        every = [each.id for each in filled.tracks]
-        done, state = deocclude.complete(
-            state,
-            before.rgb,
-            before.index,
-            filled.tracks,
-            found,
-            wanted=every,
-            over=every,
-            network=self._ask if self._may_ask else None,
-            reach=self._config.hole.dilate,
-        )
-        self._used = state.used
-        return found.ids, done
-
-    @property
-    def _may_ask(self) -> bool:
-        return self._config.fill.inpaint and self._config.engine.name != "none"
-
-    def _ask(self, picture: Image, visible: Bytes, front: Bytes) -> Answer:
-        """What the network says; opened when it is first asked, and asked by one thread at a time."""
-        with self._asked:
-            if self._network is None:
-                self._network = open_completer(self._config)
-            assert self._network is not None
-            return self._network(picture, visible, front)
-
-
-def _taken(filled: Filled, hidden: _Hidden) -> list[Layer]:
-    """The layers of a frame, the rearmost first."""
-    ids, completed = hidden.complete(filled)
-    if filled.box is None:
-        return []
-    frame = filled.frame
-    shape = frame.height, frame.width
-    gone = {each.track for each in filled.verdicts if each.action == "remove"}
-    masks = {
-        each.id: enlarge(each.instance.mask, shape, (0, 0, frame.width, frame.height)) > 0
-        for each in filled.tracks
-        if each.id in gone
-    }
-    known = [number for number in reversed(ids) if number in masks]
-    rest = [number for number in by_foot(masks) if number not in known]
-    whole = {each.track: each for each in completed if each.confidence >= deocclude.ENOUGH}
-    things = [_cut(number, masks[number], whole.get(number)) for number in (*rest, *known)]
-    replaced = np.zeros(shape, bool)
-    x0, y0, x1, y1 = filled.box
-    replaced[y0:y1, x0:x1] = filled.origin > 0
-    return take_apart(filled.before.rgb, frame.rgb, replaced, things)
-
-
-def _cut(number: int, mask: Mask, whole: deocclude.Completed | None) -> Cut:
-    if whole is None:
-        return Cut(number, mask)
-    x0, y0, x1, y1 = whole.box
-    amodal, colours = np.zeros(mask.shape, bool), np.zeros((*mask.shape, 3), np.uint8)
-    amodal[y0:y1, x0:x1], colours[y0:y1, x0:x1] = whole.amodal, whole.rgb
-    return Cut(number, mask, amodal, colours)
 
 
 def _keep(found: _Found, filled: Filled, layers: list[Layer], spooled: Path) -> None:

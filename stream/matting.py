@@ -22,6 +22,8 @@ from stream.types import Image, Mask
 
 _NOISE = 3.0
 """Levels by which a pixel beside a thing may differ from the background and still be it."""
+_PLAIN = 30.0
+"""Levels by which a few pixels together differ plainly, wherever they are."""
 _PATTERN = 40.0
 """Levels between the darkest and the brightest of what makes a background's pattern."""
 _BAND = 0.008
@@ -67,6 +69,7 @@ def take_apart(picture: Image, plate: Image, replaced: Mask, things: Sequence[Cu
     owner = _owners(replaced, things)
     canvas = plate.astype(np.float32)
     goal = picture.astype(np.float32)
+    band = _band(picture.shape[0])
     layers = []
     for number, thing in enumerate(things, 1):
         box = _reach(owner == number, thing)
@@ -75,7 +78,8 @@ def take_apart(picture: Image, plate: Image, replaced: Mask, things: Sequence[Cu
         x0, y0, x1, y1 = box
         part = slice(y0, y1), slice(x0, x1)
         mine = owner[part] == number
-        layer = _layer(thing, box, goal[part], canvas[part], mine, _band(picture.shape[0]))
+        before = _covered(owner[part], number, things, part, band)
+        layer = _layer(thing, box, goal[part], canvas[part], mine, before, band)
         if not layer.alpha.any():
             continue
         lay_over(canvas[part], layer.colours, layer.alpha)
@@ -123,6 +127,19 @@ def _owners(replaced: Mask, things: Sequence[Cut]) -> NDArray[np.int32]:
     return seen
 
 
+def _covered(
+    owner: NDArray[np.int32], number: int, things: Sequence[Cut], part: tuple[slice, slice], band: int
+) -> Mask:
+    """Where a thing may be hidden: on things in front of it, as far as their outlines are soft."""
+    over = owner > number
+    if things[number - 1].amodal is None or not over.any():
+        return over
+    masks = np.zeros(over.shape, bool)
+    for other in things[number:]:
+        masks |= other.mask[part]
+    return over & _within(masks, band)
+
+
 def _reach(mine: Mask, thing: Cut) -> Box | None:
     whole = mine if thing.amodal is None else mine | thing.amodal
     box = bounds(whole)
@@ -136,8 +153,15 @@ def _reach(mine: Mask, thing: Cut) -> Box | None:
 
 
 def _layer(
-    thing: Cut, box: Box, goal: NDArray[np.float32], behind: NDArray[np.float32], mine: Mask, band: int
+    thing: Cut,
+    box: Box,
+    goal: NDArray[np.float32],
+    behind: NDArray[np.float32],
+    mine: Mask,
+    before: Mask,
+    band: int,
 ) -> Layer:
+    """One thing in its box; `mine`: its pixels, `before`: those of things in front of it."""
     x0, y0, x1, y1 = box
     seen = thing.mask[y0:y1, x0:x1] & mine
     seen = seen & ~_seen_through(goal, behind, seen, band)
@@ -151,8 +175,9 @@ def _layer(
     least = np.max(
         np.where(difference > 0, difference / (255.5 - behind), -difference / (behind + 0.5)), axis=2
     )
-    changed = np.abs(difference).max(axis=2) > _NOISE
-    changed = (changed & near) | _solid(_replaced(goal, behind), band)
+    most = np.abs(difference).max(axis=2)
+    changed = (most > _NOISE) & near
+    changed |= _solid(_replaced(goal, behind), min(band, 3)) | _together(most > _PLAIN)
     alpha = np.where(changed | core, np.maximum(alpha, least), np.where(seen, alpha, 0.0))
     alpha = np.clip(np.ceil(alpha * 255), 0, 255)
     alpha[~mine] = 0
@@ -160,7 +185,8 @@ def _layer(
     colours = np.where(alpha[:, :, None] > 0, behind + difference / share, colour)
     shape = np.where(seen, np.uint8(255), np.uint8(0))
     if thing.amodal is not None and thing.hidden is not None:
-        hidden = thing.amodal[y0:y1, x0:x1] & ~mine
+        # Where nothing is in front of it nothing of it is hidden: it would be seen.
+        hidden = thing.amodal[y0:y1, x0:x1] & before
         soft = cv2.GaussianBlur((thing.amodal[y0:y1, x0:x1]).astype(np.float32), (0, 0), max(0.5, band / 3))
         # between what is seen and what is hidden there is no outline
         joint = thing.amodal[y0:y1, x0:x1] & mine & _within(hidden, 2 * band)
@@ -223,10 +249,15 @@ def _seen_through(goal: NDArray[np.float32], behind: NDArray[np.float32], seen: 
     return np.asarray((same > 0) & seen & np.isin(pieces, outside))
 
 
-def _solid(changed: Mask, band: int) -> Mask:
+def _solid(changed: Mask, reach: int) -> Mask:
     """Where most of the pixels around changed: single ones are the fill's and the encoder's noise."""
-    size = 2 * min(band, 3) + 1
-    return np.asarray(cv2.medianBlur(changed.astype(np.uint8), size)) > 0
+    return np.asarray(cv2.medianBlur(changed.astype(np.uint8), 2 * reach + 1)) > 0
+
+
+def _together(changed: Mask) -> Mask:
+    """Pixels of even the smallest pieces, but not single ones."""
+    pieces = cv2.dilate(_solid(changed, 1).astype(np.uint8), np.ones((3, 3), np.uint8))
+    return changed & (pieces > 0)
 
 
 def _within(seen: Mask, distance: int) -> Mask:

@@ -17,8 +17,10 @@ from walks import HEIGHT, WIDTH, background, block, cheap, make_walk
 from stream.commands import main
 from stream.compose import Change, Edit, change_of, compose, read_edit
 from stream.errors import InputError, OutputError, UsageError
-from stream.layer_files import Contents, read_contents, read_layer, read_png, turn
+from stream.layer_contents import Contents, read_contents
+from stream.layer_files import read_layer
 from stream.layer_job import LayerJob, take_layers
+from stream.rgba import read_png, turn
 from stream.source import open_source
 from stream.types import Image
 

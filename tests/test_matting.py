@@ -107,3 +107,28 @@ def test_background_inside_a_mask_does_not_go_along() -> None:
     alpha = np.zeros((HEIGHT, WIDTH), np.uint8)
     alpha[y0:y1, x0:x1] = layer.alpha
     assert alpha[45:75, 112:122].mean() < 10 and alpha[50:70, 70:90].min() == 255
+
+
+def test_a_guess_too_large_of_what_is_hidden_shows_nowhere() -> None:
+    plate = place()
+    back, soft = disc(60, 60, 25)
+    front, other = disc(85, 60, 20)
+    alone = paint(plate, soft, (220, 40, 30))
+    picture = paint(alone, other, (20, 90, 230))
+    # the guess reaches below and beyond what is in front, where nothing would hide it
+    guess = back | (disc(92, 75, 30)[0] & ~disc(60, 60, 26)[0])
+    things = [Cut(1, back & ~front, guess, np.full_like(plate, 250)), Cut(2, front)]
+    layers = take_apart(picture, plate, around(back, front, guess), things)
+    assert np.abs(put_together(plate, layers).astype(int) - picture).max() <= NOISE
+    assert hidden_share(layers[0]) > 0.1
+
+
+def test_a_small_thing_that_only_the_plate_lost_comes_back() -> None:
+    plate = place()
+    mask, soft = disc(60, 60, 25)
+    picture = paint(plate, soft, (220, 40, 30))
+    picture[62:65, 120:132] = 250  # a line on the road
+    replaced = around(mask)
+    replaced[55:70, 86:140] = True
+    layers = take_apart(picture, plate, replaced, [Cut(1, mask)])
+    assert np.abs(put_together(plate, layers).astype(int) - picture)[60:67, 118:134].max() <= 4 * NOISE

@@ -11,7 +11,7 @@ import typer
 from stream.commands.signals import stop_signals
 
 if TYPE_CHECKING:
-    from stream.layer_files import Contents
+    from stream.layer_contents import Contents
 
 
 class _Style(StrEnum):
@@ -91,7 +91,7 @@ def compose(
 ) -> None:
     """Put layers together again, as they were or as an edit changes them."""
     from stream import compose as composing
-    from stream.layer_files import read_contents
+    from stream.layer_contents import read_contents
 
     wanted = None if edit is None else composing.read_edit(edit, read_contents(folder))
     with stop_signals() as stop:
@@ -104,17 +104,22 @@ def compose(
 
 
 def _table(contents: Contents, folder: Path) -> list[str]:
-    """The layers as text, one a line."""
-    rows = [
-        (
-            str(each.id),
-            each.label,
-            {"remove": "goes", "keep": "stays"}[each.action],
-            f"{each.first_seconds:.1f} to {each.last_seconds:.1f} s",
-            each.file,
+    """The layers as text, one a line; of a clip's things the most that is ever hidden of them."""
+    rows = []
+    for each in contents.layers:
+        when = f"{each.first_seconds:.1f} to {each.last_seconds:.1f} s"
+        most = max(place.hidden for place in each.places)
+        rows.append(
+            (
+                str(each.id),
+                each.label,
+                {"remove": "goes", "keep": "stays"}[each.action],
+                *((when,) if contents.kind == "clip" else ()),
+                f"{most:.0%} hidden" if most >= 0.005 else "",
+                each.file,
+            )
         )
-        for each in contents.layers
-    ]
-    widths = [max((len(row[k]) for row in rows), default=0) for k in range(5)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(word.ljust(width) for word, width in zip(row, widths, strict=True)) for row in rows]
-    return [*(line.rstrip() for line in lines), f"{len(rows)} layers and the plate in {folder}"]
+    count = f"{len(rows)} layer{'' if len(rows) == 1 else 's'}"
+    return [*(line.rstrip() for line in lines), f"{count} and the plate in {folder}"]
