@@ -38,6 +38,9 @@ _ANYWHERE = 0.04
 """A pixel counts in the fit by the share of hidden ones around it, in this part of the picture's width, and
 this much anyway."""
 
+_LOCAL = 0.4
+"""Part of what the map misses beside hidden pixels that is held to be missed there as well."""
+
 _SMALLEST = 16
 """Pixels on the longer side below which there is nothing to match."""
 
@@ -153,7 +156,7 @@ def _carry(
     surprise = flow - foretold
     wrong = cv2.magnitude(surprise[..., 0], surprise[..., 1])
     known = u8(good & (wrong < 2.0).astype(np.uint8)) if old.fitted else fresh
-    guess = foretold + spread(surprise, known)
+    guess = foretold + np.float32(_LOCAL) * spread(surprise, known)
     residual = f32(cv2.copyTo(flow, good, guess.copy()))
     # Noise of one measurement would grow with every frame that a pixel is hidden.
     share = np.where(wrong > _SURPRISE, np.float32(1), np.float32(_TRUST_NEW if old.fitted else 1))
