@@ -33,6 +33,14 @@ _BENDS = 6
 _PULLS = (2.0, 2.0, 0.002, 0.002, 0.002, 0.02, 0.02, 0.02)
 """How strongly the fit is drawn to "goes on as it went": a residual's two parts, then what `_bends` holds."""
 
+_NEAR = 3
+_ANYWHERE = 0.04
+"""A pixel counts in the fit by the share of hidden ones around it, in this part of the picture's width, and
+this much anyway."""
+
+_LOCAL = 0.4
+"""Part of what the map misses beside hidden pixels that is held to be missed there as well."""
+
 _SMALLEST = 16
 """Pixels on the longer side below which there is nothing to match."""
 
@@ -148,7 +156,7 @@ def _carry(
     surprise = flow - foretold
     wrong = cv2.magnitude(surprise[..., 0], surprise[..., 1])
     known = u8(good & (wrong < 2.0).astype(np.uint8)) if old.fitted else fresh
-    guess = foretold + spread(surprise, known)
+    guess = foretold + np.float32(_LOCAL) * spread(surprise, known)
     residual = f32(cv2.copyTo(flow, good, guess.copy()))
     # Noise of one measurement would grow with every frame that a pixel is hidden.
     share = np.where(wrong > _SURPRISE, np.float32(1), np.float32(_TRUST_NEW if old.fitted else 1))
@@ -223,7 +231,10 @@ def _foretell(carried: Float, flow: Float, fresh: Bytes, grid: Float, start: Flo
     some = seen[:: max(1, len(seen) // 2000)]
     bends = _bends(width, height)
     x = np.hstack([start.reshape(-1, 2)[some], bends.reshape(-1, _BENDS)[some]])
-    fit = _robust_fit(x, flow.reshape(-1, 2)[some])
+    # What is to be foretold lies beside what is fresh: there the map must hold.
+    reach = max(3, width // _NEAR)
+    about = cv2.blur(np.float32(1) - fresh, (reach, reach)).ravel()[some] + np.float32(_ANYWHERE)
+    fit = _robust_fit(x, flow.reshape(-1, 2)[some], f32(about / about.mean()))
     linear, bent = fit[:2].T, f32(cv2.transform(bends[..., :4], np.ascontiguousarray(fit[2:6].T)))
     bent = f32(bent + cv2.transform(bends[..., 4:], np.ascontiguousarray(fit[6:].T)))
     foretold = start
@@ -233,8 +244,11 @@ def _foretell(carried: Float, flow: Float, fresh: Bytes, grid: Float, start: Flo
     return f32(cv2.transform(foretold, linear) + bent)
 
 
-def _robust_fit(x: NDArray[np.float32], y: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Least squares with Geman-McClure weights, drawn to "goes on as it went" (N x 8 to N x 2)."""
+def _robust_fit(x: Float, y: Float, share: Float) -> Float:
+    """Least squares (N x 8 to N x 2) with Geman-McClure weights, drawn to "goes on as it went".
+
+    `share` (N,): what each counts besides.
+    """
     stay = np.zeros((2 + _BENDS, 2))
     stay[0, 0] = stay[1, 1] = 1.0
     pull = np.diag(_PULLS)
@@ -242,7 +256,7 @@ def _robust_fit(x: NDArray[np.float32], y: NDArray[np.float32]) -> NDArray[np.fl
     for turn in range(4):
         error = np.linalg.norm(x @ fit - y, axis=1)
         scale = max(_FIT, float(np.median(error))) if turn < 2 else _FIT
-        weighted = x * (1.0 / np.square(1.0 + np.square(error / scale)))[:, None]
+        weighted = x * (share / np.square(1.0 + np.square(error / scale)))[:, None]
         fit = np.linalg.solve(weighted.T @ x + pull, weighted.T @ y + pull @ stay)
     return fit.astype(np.float32)
 
