@@ -430,6 +430,7 @@ def account(life: Life, scene: Scene) -> Life:
         scene.width,
         scene.height,
         wandered=paths.wander(life.path, scene.time, life.even, scene.width),
+        drift=min(paths.drift(distance, seconds), paths.drift(all_distances[count:], seconds)) / size,
         stirred=life.stir if cut_off and not math.isnan(life.stir) else 0.0,
         followed=max(0.0, min(1.0, followed)),
     )

@@ -318,6 +318,21 @@ def test_who_comes_in_and_stops_in_the_middle_soon_is_the_subject() -> None:
     assert max(each.subject for tracks in slow for each in tracks) < 0.6
 
 
+@pytest.mark.parametrize("speed", [0.15, 0.05])  # widths a second: an ordinary pace, and a stroll
+def test_who_walks_through_the_middle_is_soon_known_not_to_be_the_subject(speed: float) -> None:
+    start = WIDTH / 2 - 20
+    step = speed * WIDTH / RATE
+    history = follow(3 * RATE, lambda i: [("person", start + step * i, 100, 24, 70)])
+    score = [tracks[0].subject for tracks in history]
+    assert max(score[3 * RATE // 2 :]) < 0.6
+
+
+def test_who_sways_in_the_middle_is_the_subject_from_the_first_second_on() -> None:
+    sway = [round(6 * np.sin(2 * np.pi * i / 40)) for i in range(40)]
+    history = follow(4 * RATE, lambda i: [("person", 160 + sway[i % 40], 100, 24, 70)])
+    assert min(tracks[0].subject for tracks in history) > 0.6
+
+
 def test_whom_the_camera_follows_is_the_subject() -> None:
     shift = np.array([[1.0, 0, -6.0], [0, 1, 0], [0, 0, 1]])
     wobble = [0, 4, 8, 10, 8, 4, 0, -4, -8, -10, -8, -4]
