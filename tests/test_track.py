@@ -183,6 +183,21 @@ def test_a_pole_does_not_make_two_of_one() -> None:
     assert {number for tracks in history for number in ids(tracks)} == {1}
 
 
+def test_a_sliver_does_not_move_what_it_is_of() -> None:
+    where = [("person", 160, 100, 40, 120)]
+    sliver = ("person", 146, 48, 10, 12)
+
+    def seen(i: int) -> list[Instance]:
+        return [instance(sliver if 25 <= i < 30 else where[0])]
+
+    history = follow(40, lambda _: where, seen=seen)
+    for tracks in history[25:]:
+        [track_now] = tracks
+        assert track_now.id == history[0][0].id
+        x0, y0, x1, y1 = track_now.instance.box
+        assert (x1 - x0, y1 - y0) == pytest.approx((40, 120), abs=4)
+
+
 def test_two_seen_as_one_stay_two() -> None:
     def where(i: int) -> list[Thing]:
         gap = max(18, 80 - 3 * i)
