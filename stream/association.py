@@ -37,6 +37,8 @@ _WEIGHTS = (0.3, 0.2, 0.2, 0.3)
 _WEIGHTS_CROWDED = (0.2, 0.1, 0.2, 0.5)
 _COLOUR_STEP = 0.08
 _CROWDED = 0.2
+_SLIVER = 0.05
+_SURELY = 0.3
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,9 @@ def similarity(
     ).reshape(score.shape)
     kin = penalty < 0.2
     score = np.where(touching, score - penalty, 0.0)
+    # A sliver says nothing of where the thing is that it is thought to be of.
+    shown = size[1].prod(1)[None, :] / size[0].prod(1)[:, None]
+    score = np.where((shown < _SLIVER) & (by_mask < _SURELY), 0.0, score)
     return cast(Floats, np.where(kin | (score + penalty > _LEAST_UNLIKE), score, 0.0))
 
 

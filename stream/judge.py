@@ -277,6 +277,7 @@ def _verdicts(
             memories[each.id].relation,
             shared[each.id][1],
             settled=each.id in fixed or _settled(each, shared[each.id][0], config),
+            tentative=not each.confirmed and shared[each.id][0] == "keep" and each.id not in fixed,
         )
         for each in tracks
     )
@@ -290,7 +291,8 @@ def _settled(each: Track, action: Action, config: JudgeConfig) -> bool:
     """
     if each.label not in config.passers or not each.confirmed or each.age >= _UNSETTLED_SECONDS:
         return True
-    if each.travel < _UNSETTLED_TRAVEL:
+    # At this pace, will it have come far enough by then?
+    if each.travel < max(_UNSETTLED_TRAVEL, OWN_TRAVEL * each.age / _UNSETTLED_SECONDS):
         return True
     if action == "keep":
         return False

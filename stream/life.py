@@ -12,9 +12,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from stream import geometry, paths, regions
+from stream import paths, regions
 from stream.regions import Affine, Box, Soft
-from stream.types import Instance, Mask, Track
+from stream.types import Instance, Mask
 from stream.whole import whole_box
 
 _HOLD_SECONDS = 0.08
@@ -25,16 +25,8 @@ _LITTLE = 0.7
 _SOLID = 77
 _VELOCITY_SECONDS = 0.15
 _BOX_SECONDS = 0.1
-_SUBJECT_SECONDS = 3.0
 _STEADY_HITS = 4
 _JUMP = 0.35
-_MOST_PLACES = 0.75
-_LEAST_CORNERS = 5
-_LARGE = 0.015
-_WIDE = 0.45
-_EDGE = 0.01
-_STIR_SECONDS = 0.3
-_WAY_SECONDS = 1.0
 _DOUBT_SECONDS = 1.5
 _CRUISE_SECONDS = 0.5
 _FADE_SECONDS = 1.0
@@ -44,8 +36,6 @@ _BULGE_SECONDS = 1.0
 _BULGE = 1.3
 _BORDER = 2.0
 _KNOWN_HITS = 8
-_LASTING_SECONDS = 4.0
-_FLOW = {"winSize": (15, 15), "maxLevel": 2, "criteria": (3, 20, 0.03)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -311,175 +301,9 @@ def _grown(size: tuple[float, float], box: Box, scene: Scene, *, known: bool) ->
     return out[0], out[1]
 
 
-def own_motion(
-    previous: NDArray[np.uint8] | None, grey: NDArray[np.uint8] | None, before: Life, scene: Scene
-) -> Affine | None:
-    """How the thing itself moved since the last frame: a similarity fitted with RANSAC to corners inside it.
-
-    Frame pixels; None when too little agrees.
-    """
-    points, after = _tracked(previous, grey, before.mask)
-    if len(points) < _LEAST_CORNERS:
-        return None
-    fitted, inliers = cv2.estimateAffinePartial2D(points, after, ransacReprojThreshold=1.5)
-    if fitted is None or inliers.sum() < 0.5 * len(points):
-        return None
-    scale = math.hypot(fitted[0, 0], fitted[1, 0])
-    if not 0.8 < scale < 1.25:
-        return None
-    full = np.vstack([fitted, [0.0, 0.0, 1.0]])
-    return cast(Affine, (scene.from_working @ full @ scene.to_working)[:2])
-
-
-def _tracked(
-    previous: NDArray[np.uint8] | None, grey: NDArray[np.uint8] | None, mask: Mask
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Corners inside a mask of the previous frame and where they are now, (N, 2) working pixels each.
-
-    Pyramidal Lucas-Kanade on a window around the thing: pyramids of the whole picture would cost more.
-    """
-    none = np.zeros((0, 2), np.float32)
-    found = regions.bounds(mask)
-    if previous is None or grey is None or found is None or previous.shape != grey.shape:
-        return none, none
-    if previous.shape != mask.shape:
-        return none, none
-    x0, y0, x1, y1 = found
-    region = mask[y0:y1, x0:x1].view(np.uint8)
-    corners = cv2.goodFeaturesToTrack(previous[y0:y1, x0:x1], 40, 0.02, 3, mask=region * np.uint8(255))
-    if corners is None or len(corners) < _LEAST_CORNERS:
-        return none, none
-    reach = 24 + max(x1 - x0, y1 - y0) // 2
-    left, top = max(0, x0 - reach), max(0, y0 - reach)
-    window = (slice(top, y1 + reach), slice(left, x1 + reach))
-    points = (corners.reshape(-1, 2) + np.array([x0 - left, y0 - top])).astype(np.float32)
-    after, status, _ = cv2.calcOpticalFlowPyrLK(previous[window], grey[window], points, None, **_FLOW)  # type: ignore[call-overload]
-    good = status.ravel() > 0
-    offset = np.array([left, top], np.float32)
-    return points[good] + offset, after[good] + offset
-
-
-def stirred(
-    life: Life,
-    before: Life,
-    previous: NDArray[np.uint8] | None,
-    grey: NDArray[np.uint8],
-    homography: NDArray[np.float64],
-    scene: Scene,
-) -> Life:
-    """Measure how a large thing moves inside its outline.
-
-    What fills half of the picture, or is cut off at a side, moves without its box telling; its texture does.
-    All others are left as they are.
-    """
-    if life.missed or not _cut_off(life.even, scene) or share(life.mask) < _LARGE:
-        return life
-    points, after = _tracked(previous, grey, before.mask)
-    if len(points) < _LEAST_CORNERS:
-        return life
-    per_pixel = scene.width / scene.working[1]
-    flows = (after - points).astype(np.float64) * per_pixel
-    sizes = np.hypot(flows[:, 0], flows[:, 1])
-    # A rough mask holds background too, which rests: the livelier half of the corners tells.
-    flow = flows[sizes >= np.median(sizes)].mean(0)
-    x0, y0, x1, y1 = before.box
-    middle = np.array([[(x0 + x1) / 2, (y0 + y1) / 2]], np.float32)
-    camera = (geometry.apply(homography, middle) - middle)[0]
-    own = flow - camera
-    # Where the camera follows it, what is left of its motion in the picture says little.
-    alone = float(np.hypot(*own)) / max(float(np.hypot(*flow)), 1e-6)
-    speed = float(np.hypot(*flow)) / scene.step / scene.width * min(1.0, max(0.0, 3 - 2 * alone))
-    gain = 1 - math.exp(-scene.step / _STIR_SECONDS)
-    stir = speed if math.isnan(life.stir) else life.stir + gain * (speed - life.stir)
-    fade = math.exp(-scene.step / _WAY_SECONDS)
-    way = life.way[0] * fade + float(own[0]), life.way[1] * fade + float(own[1])
-    return replace(life, stir=stir, way=way)
-
-
-def _cut_off(box: Box, scene: Scene) -> bool:
-    """Whether a box is so wide, or so near to a side of the picture, that it does not tell its motion."""
-    x0, _, x1, _ = box
-    edge = _EDGE * scene.width
-    return x1 - x0 > _WIDE * scene.width or x0 < edge or x1 > scene.width - edge
-
-
-def account(life: Life, scene: Scene) -> Life:
-    """Bring speed, distance covered and subject score up to date with the thing's place in this frame."""
-    both = np.vstack([life.path, paths.in_picture(life.path)])  # in one go: the arrays are small
-    all_distances, all_seconds = paths.displacements(both, scene.time, life.even, scene.width, scene.height)
-    count = len(life.path)
-    distance, seconds = all_distances[:count], all_seconds[:count]
-    x0, y0, x1, y1 = life.even
-    size = max(x1 - x0, y1 - y0, 1.0)
-    # Not the largest distance: one bad box in the past would count for as long as it is remembered.
-    far = float(np.sort(distance)[int(_MOST_PLACES * (len(distance) - 1))]) / size
-    against = paths.speed(distance, seconds)
-    wide = x1 - x0 > _WIDE * scene.width
-    cut_off = _cut_off(life.even, scene)
-    if wide:  # its box hardly tells how it moves
-        far = max(far, math.hypot(*life.way) / size)
-        against = max(against, math.hypot(*life.way) / _WAY_SECONDS)
-    reach = life.reach + (1 - math.exp(-scene.step / 0.3)) * (far - life.reach)
-    apart = paths.speed(all_distances[count:], seconds)
-    inside = max(paths.picture_speed(life.path, scene.time, life.even), apart)
-    # The camera follows what moves over the background but hardly in the picture.
-    followed = 1 - inside / against if against > 0.05 * scene.width else 0.0
-    now = paths.subject_now(
-        share(life.mask),
-        life.even,
-        scene.width,
-        scene.height,
-        wandered=paths.wander(life.path, scene.time, life.even, scene.width),
-        stirred=life.stir if cut_off and not math.isnan(life.stir) else 0.0,
-        followed=max(0.0, min(1.0, followed)),
-    )
-    age = scene.time - life.born
-    gain = scene.step / min(age + scene.step, _SUBJECT_SECONDS)
-    return replace(
-        life,
-        reach=reach,
-        travel=max(life.travel, reach),
-        speed=against / scene.width,
-        subject=life.subject + gain * (now - life.subject),
-        path=paths.extend(life.path, scene.time, life.even),
-    )
-
-
-def as_track(life: Life, scene: Scene) -> Track:
-    """What others may know of the thing."""
-    age = scene.time - life.born
-    waited = min(scene.elapsed, _LASTING_SECONDS)
-    lasting = min(1.0, (age + scene.step) / (waited + scene.step))
-    return Track(
-        id=life.id,
-        label=life.label,
-        first=life.first,
-        last=life.last,
-        hits=life.hits,
-        missed=life.missed,
-        instance=Instance(life.label, life.score, _clipped(life.box, scene), life.mask, life.identity),
-        area=share(life.mask),
-        speed=life.speed,
-        subject=life.subject * math.sqrt(lasting),
-        travel=life.travel,
-        age=age,
-        confirmed=life.confirmed,
-    )
-
-
 def share(mask: Mask) -> float:
     """Share of the picture that a mask covers."""
     return cv2.countNonZero(mask.view(np.uint8)) / mask.size
-
-
-def _clipped(box: Box, scene: Scene) -> Box:
-    x0, y0, x1, y1 = box
-    return (
-        min(max(0.0, x0), scene.width),
-        min(max(0.0, y0), scene.height),
-        min(max(0.0, x1), scene.width),
-        min(max(0.0, y1), scene.height),
-    )
 
 
 def _centre(box: Box) -> NDArray[np.float64]:

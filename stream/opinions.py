@@ -97,9 +97,11 @@ def opinion(
     if _is_judged(each.label, config):
         return by_relation(each.label, relation, around, config.threshold)
     if each.label in config.passers:
-        # That it rests is the surer the longer it has been seen and the less it has come.
-        sure = min(1.0, each.age / _RESTED_SECONDS) * max(0.0, 1 - 2 * each.travel / OWN_TRAVEL)
-        return Opinion(-0.5 * sure, "rests in the picture and does not pass")
+        # That it rests is the surer the longer it has been seen and the less it has come; halfway to having
+        # moved it is as likely that it passes.
+        rests = min(1.0, each.age / _RESTED_SECONDS) * (1 - 2 * each.travel / OWN_TRAVEL)
+        how = "rests in the picture and does not pass" if rests >= 0 else "has begun to move"
+        return Opinion(-0.5 * rests, how)
     return Opinion(-1.0, f"stays: {wording.plural(each.label)} are not among what is to go")
 
 

@@ -19,7 +19,9 @@ Path = NDArray[np.float64]
 _EVERY_SECONDS = 0.15
 _LONG_SECONDS = 4.0
 _BASELINE_SECONDS = 0.3
+_STEP_SECONDS = 1.0
 _BORDER = 0.006
+_DWELLS, _WALKS = 0.06, 0.2
 
 
 def initial(time: float, box: Box) -> Path:
@@ -111,6 +113,18 @@ def speed(distance: NDArray[np.float64], seconds: NDArray[np.float64]) -> float:
     return float(median(distance[long] / seconds[long]))
 
 
+def drift(distance: NDArray[np.float64], seconds: NDArray[np.float64]) -> float:
+    """How fast a thing gets on, pixels per second: to and fro does not count, as it does in `speed`.
+
+    The median over the longer half of all baselines, each taken for a second long at least: in less than
+    that who only shifts his weight gets on too.
+    """
+    long = seconds >= max(_BASELINE_SECONDS, 0.5 * float(seconds.max()))
+    if not long.any():
+        return 0.0
+    return float(median(distance[long] / np.maximum(seconds[long], _STEP_SECONDS)))
+
+
 def wander(path: Path, time: float, box: Box, width: int) -> float:
     """How far apart the thing's places in the picture lie, as a share of the picture's width.
 
@@ -138,19 +152,31 @@ def picture_speed(path: Path, time: float, box: Box) -> float:
 
 
 def subject_now(
-    area: float, box: Box, width: int, height: int, *, wandered: float, stirred: float, followed: float
+    area: float,
+    box: Box,
+    width: int,
+    height: int,
+    *,
+    wandered: float,
+    drift: float,
+    stirred: float,
+    followed: float,
 ) -> float:
     """How much a thing looks like what the picture is about at this moment, in [0, 1].
 
     `area`: share of the frame. Large (3 % is enough), central (the middle third is as good as the very
     middle), and steady in the picture: it stays in its place, or the camera follows it.
-    `wandered`: widths between its places; `stirred`: speed of its texture, widths per second.
+    `wandered`: widths between its places; `drift`: how fast it gets on, both in the picture and against the
+    background, own sizes per second; `stirred`: speed of its texture, widths per second.
     """
     size = _share(float(np.log(max(area, 1e-6) / 0.002) / np.log(0.03 / 0.002)))
     dx = abs((box[0] + box[2]) / 2 - width / 2) / (width / 2)
     dy = abs((box[1] + box[3]) / 2 - height / 2) / (height / 2)
     central = _share(1 - (float(np.hypot(dx, 0.5 * dy)) - 0.33) / 0.5)
-    steady = _share(1 - (wandered - 0.12) / 0.3) * _share(1 - (stirred - 0.12) / 0.2)
+    # Who walks gets on by a third of his height a second and more, who only shifts his weight does not; it
+    # tells long before the place does.
+    dwelling = min(_share(1 - (wandered - 0.12) / 0.3), _share((_WALKS - drift) / (_WALKS - _DWELLS)))
+    steady = dwelling * _share(1 - (stirred - 0.12) / 0.2)
     return size * central * max(steady, followed)
 
 

@@ -122,6 +122,7 @@ class Tally:
         self._got = np.zeros(4, np.int64)
         self._tracks: dict[int, TrackReport] = {}
         self._unsure: dict[int, int] = {}
+        self._tentative: set[int] = set()
 
     @property
     def state(self) -> dict[str, object]:
@@ -173,10 +174,14 @@ class Tally:
             before = self._tracks.get(same.get(number, -1))
             if before is None:
                 names[number] = free
+                if number in later._tentative:
+                    self._tentative.add(free)
                 self._tracks[free] = replace(track, id=free)
                 free += 1
             else:
                 names[number] = before.id
+                if number not in later._tentative:
+                    self._tentative.discard(before.id)
                 first, frames = before.first_seconds, before.frames + track.frames
                 self._tracks[before.id] = replace(track, id=before.id, first_seconds=first, frames=frames)
         for number, count in later._unsure.items():
@@ -200,6 +205,7 @@ class Tally:
         ]
 
     def _add_track(self, track: Track, verdict: Verdict, time: float) -> None:
+        (self._tentative.add if verdict.tentative else self._tentative.discard)(track.id)
         before = self._tracks.get(track.id)
         self._tracks[track.id] = TrackReport(
             id=track.id,
@@ -251,7 +257,8 @@ class Tally:
                 reference_share=_round(int(self._got[REFERENCE]) / total),
                 inpainted_share=_round(int(self._got[INVENTED]) / total),
             ),
-            tracks=tuple(self._tracks[key] for key in sorted(self._tracks)),
+            # What was seen for a moment only is mostly nothing, and nothing was done to it.
+            tracks=tuple(self._tracks[key] for key in sorted(self._tracks.keys() - self._tentative)),
             streams_copied=tuple(streams_copied),
             warnings=tuple(dict.fromkeys((*warnings, *self._not_completed()))),
             partial=partial,

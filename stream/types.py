@@ -142,7 +142,8 @@ class Track:
 class Verdict:
     """What happens to a track and why; `relation` is NaN when there was not enough evidence.
 
-    One that is not `settled` may well change in the next seconds.
+    One that is not `settled` may well change in the next seconds. A `tentative` one is of something seen for
+    a moment only, which may be nothing at all: it stays, and nobody need be told.
     """
 
     track: int
@@ -151,6 +152,7 @@ class Verdict:
     relation: float
     reason: str
     settled: bool = True
+    tentative: bool = False
 
 
 @dataclass(frozen=True)

@@ -117,7 +117,8 @@ def test_passers(track: Track, action: str, said: str) -> None:
     ("track", "settled"),
     [
         (thing(travel=0.0), True),
-        (thing(travel=0.2, speed=0.015), False),
+        (thing(travel=0.16, speed=0.015), False),
+        (thing(travel=0.16, speed=0.015, age=4.0), True),  # too slow to pass in the time that is waited
         (thing(travel=0.2, speed=0.015, age=7.0), True),
         (thing(subject=0.9, speed=0.1, travel=0.6), False),
         (walker(), True),
@@ -128,6 +129,15 @@ def test_passers(track: Track, action: str, said: str) -> None:
 )
 def test_a_young_verdict_that_may_change_says_so(track: Track, settled: bool) -> None:
     assert last([track])[1].settled == settled
+
+
+def test_what_was_seen_for_a_moment_is_tentative_unless_something_is_done_to_it() -> None:
+    glimpse = [thing(confirmed=False)]
+    assert last(glimpse)[1].tentative
+    assert not last([thing()])[1].tentative
+    assert not last(glimpse, still=True)[1].tentative
+    wanted = TOURIST.model_copy(update={"remove": ["person"]})
+    assert not last(glimpse, config=wanted)[1].tentative
 
 
 def test_what_the_user_says_is_settled() -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from clips import Clip, make, stamps
 
 from configs.schema import Config
 from stream.errors import OutputError, UsageError
-from stream.report import Report, Tally, open_log, open_provenance
+from stream.report import Report, Tally, TrackReport, open_log, open_provenance
 from stream.source import open_source
 from stream.types import INVENTED, SEEN, Filled, Frame, Instance, Track, Verdict
 
@@ -79,6 +80,28 @@ def test_the_numbers_add_up(clip: Path) -> None:
     [only] = told.tracks
     assert (only.id, only.action, only.relation, only.frames) == (1, "remove", 0.25, 4)
     assert (only.first_seconds, only.last_seconds) == (0.0, 0.16)
+
+
+def test_what_was_seen_for_a_moment_only_is_not_told(clip: Path) -> None:
+    def told(tentative: list[bool]) -> tuple[TrackReport, ...]:
+        with open_source(clip) as source:
+            tally = Tally(input="a", output="b", config=Config(), info=source.info)
+            for frame, unsure in zip(source, tentative, strict=True):
+                shown = filled(frame, None)
+                verdicts = (replace(shown.verdicts[0], tentative=unsure),)
+                tally.add(replace(shown, verdicts=verdicts))
+            later = Tally(input="a", output="b", config=Config(), info=source.info)
+        later.extend(tally, {})
+        reports = [
+            each.report(seconds={}, engines={}, shots=(), streams_copied=(), warnings=())
+            for each in (tally, later)
+        ]
+        assert reports[0].tracks == reports[1].tracks
+        return reports[0].tracks
+
+    assert told([True] * 4) == ()
+    [known] = told([True, True, False, False])
+    assert (known.frames, known.first_seconds) == (4, 0.0)
 
 
 def test_no_frames_are_a_report_too(clip: Path) -> None:

@@ -183,6 +183,21 @@ def test_a_pole_does_not_make_two_of_one() -> None:
     assert {number for tracks in history for number in ids(tracks)} == {1}
 
 
+def test_a_sliver_does_not_move_what_it_is_of() -> None:
+    where = [("person", 160, 100, 40, 120)]
+    sliver = ("person", 146, 48, 10, 12)
+
+    def seen(i: int) -> list[Instance]:
+        return [instance(sliver if 25 <= i < 30 else where[0])]
+
+    history = follow(40, lambda _: where, seen=seen)
+    for tracks in history[25:]:
+        [track_now] = tracks
+        assert track_now.id == history[0][0].id
+        x0, y0, x1, y1 = track_now.instance.box
+        assert (x1 - x0, y1 - y0) == pytest.approx((40, 120), abs=4)
+
+
 def test_two_seen_as_one_stay_two() -> None:
     def where(i: int) -> list[Thing]:
         gap = max(18, 80 - 3 * i)
@@ -316,6 +331,21 @@ def test_who_comes_in_and_stops_in_the_middle_soon_is_the_subject() -> None:
     # One who only walks through at half the speed never is.
     slow = follow(100, lambda i: [("person", 4 * i - 20, 100, 44, 120)])
     assert max(each.subject for tracks in slow for each in tracks) < 0.6
+
+
+@pytest.mark.parametrize("speed", [0.15, 0.05])  # widths a second: an ordinary pace, and a stroll
+def test_who_walks_through_the_middle_is_soon_known_not_to_be_the_subject(speed: float) -> None:
+    start = WIDTH / 2 - 20
+    step = speed * WIDTH / RATE
+    history = follow(3 * RATE, lambda i: [("person", start + step * i, 100, 24, 70)])
+    score = [tracks[0].subject for tracks in history]
+    assert max(score[3 * RATE // 2 :]) < 0.6
+
+
+def test_who_sways_in_the_middle_is_the_subject_from_the_first_second_on() -> None:
+    sway = [round(6 * np.sin(2 * np.pi * i / 40)) for i in range(40)]
+    history = follow(4 * RATE, lambda i: [("person", 160 + sway[i % 40], 100, 24, 70)])
+    assert min(tracks[0].subject for tracks in history) > 0.6
 
 
 def test_whom_the_camera_follows_is_the_subject() -> None:
