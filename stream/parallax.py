@@ -156,7 +156,8 @@ def _carry(
     surprise = flow - foretold
     wrong = cv2.magnitude(surprise[..., 0], surprise[..., 1])
     known = u8(good & (wrong < 2.0).astype(np.uint8)) if old.fitted else fresh
-    guess = foretold + np.float32(_LOCAL) * spread(surprise, known)
+    # At first there is no map, and all that is known is what is seen around.
+    guess = foretold + np.float32(_LOCAL if old.fitted else 1) * spread(surprise, known)
     residual = f32(cv2.copyTo(flow, good, guess.copy()))
     # Noise of one measurement would grow with every frame that a pixel is hidden.
     share = np.where(wrong > _SURPRISE, np.float32(1), np.float32(_TRUST_NEW if old.fitted else 1))

@@ -96,6 +96,29 @@ def test_a_flat_scene_has_no_parallax():
     assert np.percentile(np.abs(residual(found)[:, :220]), 95) < 0.3
 
 
+def bowl():
+    """A motion that grows towards the borders of the picture, as where a camera goes forward, pixels."""
+    rows, columns = np.mgrid[:H, :W].astype(np.float32)
+    return np.square(columns / (W / 2) - 1) + 0.5 * np.square(rows / (H / 2) - 1)
+
+
+def test_hidden_pixels_follow_a_motion_that_begins_while_they_are_hidden():
+    # Nothing that they did before tells of it; it bends over the picture, and no plane explains it.
+    hidden = np.zeros((H, W), np.uint8)
+    hidden[HOLE] = 1
+    rows, columns = np.mgrid[:H, :W].astype(np.float32)
+    for t in range(24):
+        forward = max(0, t - 8)
+        view = cv2.remap(FAR_PICTURE, columns + 20 + FAR * t + forward * bowl(), rows, cv2.INTER_CUBIC)
+        if t == 0:
+            _, state = parallax.begin(view, hidden)
+            continue
+        found, state = parallax.step(state, view, hidden, pan())
+        if t > 12:
+            amid = np.s_[50:110, 100:140]
+            assert np.median(np.abs(residual(found)[..., 0] - bowl())[amid]) < 0.1
+
+
 def test_what_is_known_spreads_smoothly():
     values = np.zeros((40, 60, 2), np.float32)
     values[:, :30] = (1.0, -2.0)

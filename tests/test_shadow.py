@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import cv2
 import numpy as np
-from shots import frame, psnr, texture
+from shots import Shot, frame, psnr, run, texture
 
 from configs.schema import load_config
 from stream import fill, hole, motion, plate, surround
@@ -67,6 +67,28 @@ def test_a_shadow_goes_with_its_thing():
 def test_a_shadow_goes_with_the_users_mask_as_well():
     out, ground, mask, seen = clean(box_with_shadow, load_config("tourist"), user_mask=True)
     assert psnr(out, ground, where(seen, ground) & ~mask) > 30
+
+
+def test_a_shadow_of_the_first_frames_does_not_come_back_where_its_thing_goes_next():
+    # The shadow falls ahead of who walks, and nothing of what follows is known yet.
+    shot = Shot([], [], [])
+    for t in range(15):
+        x = 30 + 8 * t
+        mask = np.zeros((H, W), bool)
+        mask[50:124, x : x + 26] = True
+        cast = np.zeros((H, W), np.float32)
+        cast[112:126, x + 22 : x + 58] = 1
+        ground = texture(W, H, 8)
+        seen = (ground * (1 - 0.45 * cv2.GaussianBlur(cast, (0, 0), 3)[..., None])).astype(np.uint8)
+        seen[mask] = (220, 200, 30)
+        shot.seen.append(seen)
+        shot.truth.append(ground)
+        shot.masks.append(mask)
+    outs = [filled.frame.planes[0] for filled in run(shot)]
+    for t in range(11, 15):
+        foot = shot.masks[t].copy()
+        foot[:112] = False
+        assert psnr(outs[t], shot.truth[t], foot) > 35
 
 
 def test_shadows_stay_when_told_so():
