@@ -69,6 +69,13 @@ def read_edit(path: Path, contents: Contents) -> Edit:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"])) or "the edit"
         hint = 'such as {"layers": {"3": {"move": [40, 0]}, "removed": {"hide": true}}}'
+        if first["type"] == "extra_forbidden":
+            names = ("layers",) if len(first["loc"]) == 1 else Change.model_fields
+            raise UsageError(
+                f"{place}: there is nothing of this name",
+                where=str(path),
+                hint=f"there is {', '.join(names)}; {hint}",
+            ) from None
         raise UsageError(f"{place}: {first['msg']}", where=str(path), hint=hint) from None
     known = [str(each.id) for each in contents.layers]
     for name in found.layers:

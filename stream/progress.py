@@ -17,19 +17,19 @@ LINE_SECONDS = 10.0
 
 
 @contextmanager
-def show_progress(*, quiet: bool = False) -> Iterator[Callable[[Progress], None]]:
-    """Yield an `on_progress` that shows frames, frames per second and time left on stderr."""
+def show_progress(*, quiet: bool = False, doing: str = "cleaning") -> Iterator[Callable[[Progress], None]]:
+    """Yield an `on_progress` that shows what is done, frames, frames per second and time left on stderr."""
     if quiet:
         yield lambda _: None
     elif sys.stderr.isatty():
-        with _bar() as update:
+        with _bar(doing) as update:
             yield update
     else:
-        yield _lines()
+        yield _lines(doing)
 
 
 @contextmanager
-def _bar() -> Iterator[Callable[[Progress], None]]:
+def _bar(doing: str) -> Iterator[Callable[[Progress], None]]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
@@ -46,14 +46,12 @@ def _bar() -> Iterator[Callable[[Progress], None]]:
 
         def update(progress: Progress) -> None:
             rate = progress.frames / progress.seconds if progress.seconds else 0.0
-            bar.update(
-                task, description="cleaning", completed=progress.frames, total=progress.total, rate=rate
-            )
+            bar.update(task, description=doing, completed=progress.frames, total=progress.total, rate=rate)
 
         yield update
 
 
-def _lines() -> Callable[[Progress], None]:
+def _lines(doing: str) -> Callable[[Progress], None]:
     last = monotonic()
 
     def update(progress: Progress) -> None:
@@ -63,7 +61,7 @@ def _lines() -> Callable[[Progress], None]:
         last = monotonic()
         of = f" of {progress.total}" if progress.total else ""
         rate = progress.frames / progress.seconds if progress.seconds else 0.0
-        print(f"cleaning: {progress.frames}{of} frames, {rate:.1f} fps", file=sys.stderr)
+        print(f"{doing}: {progress.frames}{of} frames, {rate:.1f} fps", file=sys.stderr)
 
     return update
 

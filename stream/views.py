@@ -103,10 +103,12 @@ def choose(
         score = f32(cv2.matchTemplate(padded, shape, cv2.TM_CCORR))
         _, most, _, (column, row) = cv2.minMaxLoc(score)
         x, y = column - pad_x, row - pad_y
+        value = most / max(total, 1e-6) + 0.03 * (view.index == used) - 0.0005 * abs(view.index - index)
+        if best is not None and value <= best[0]:
+            continue  # colours only take away
         ours = f32(cv2.resize(view.rgb, small, interpolation=cv2.INTER_AREA).astype(np.float32))
         apart = _apart(colours, visible, ours, shape, x, y)
-        value = most / max(total, 1e-6) - min(1.0, apart / 80) * 0.5
-        value += 0.03 * (view.index == used) - 0.0005 * abs(view.index - index)
+        value -= min(1.0, apart / 80) * 0.5
         if best is None or value > best[0]:
             shift_x = look.box[0] + (x + 0.5) / scale - 0.5 / scale - view.box[0]
             shift_y = look.box[1] + (y + 0.5) / scale - 0.5 / scale - view.box[1]

@@ -119,7 +119,7 @@ def test_edits_that_make_no_sense_are_refused(taken: Path, tmp_path: Path) -> No
     path = tmp_path / "edit.json"
     for text, says in (
         ('{"layers": {"99": {"hide": true}}}', "no layer '99'"),
-        ('{"layers": {"removed": {"shift": [1, 2]}}}', "removed.shift"),
+        ('{"layers": {"removed": {"shift": [1, 2]}}}', "removed.shift: there is nothing of this name"),
         ('{"layers": {"removed": {"scale": 0}}}', "removed.scale"),
         ("not json", "JSON"),
     ):

@@ -65,7 +65,7 @@ def layers(
         change=tuple(change or ()),
     )
     job = to_job(wished)
-    with stop_signals() as stop, show_progress(quiet=quiet) as show:
+    with stop_signals() as stop, show_progress(quiet=quiet, doing="taking apart") as show:
         found = take_layers(
             input,
             output,
