@@ -37,7 +37,7 @@ class Background:
     sure: Bytes
     calm: bool
     whole: bool
-    settled: bool
+    settled: bool = True
 
     @cached_property
     def range(self) -> tuple[Bytes, Bytes]:
