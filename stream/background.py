@@ -66,16 +66,16 @@ def brightness(smooth: Bytes) -> Float:
 def background(plate: Plate, memory: Memory) -> Background | None:
     """The scene at a remembered frame; None when too few frames are known or it is too deep to align them.
 
-    Made anew every few frames and otherwise moved with the camera.
+    Made anew every few frames, or until there are frames enough, and otherwise moved with the camera.
     """
     last = min(plate.backgrounds, key=lambda index: abs(index - memory.index), default=None)
     there = None if last is None else plate.memory(last)
     if last is not None and there is not None and abs(last - memory.index) < _FRESH:
-        known = plate.backgrounds[last]
-        if known.whole and (moved := _moved(known, there, memory, plate)) is not None:
+        moved = _moved(plate.backgrounds[last], there, memory, plate)
+        if moved is not None:
             return moved
     found = _find(plate, memory)
-    if found is not None:
+    if found is not None and found.whole:
         plate.backgrounds[memory.index] = found
     return found
 
