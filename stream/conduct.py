@@ -9,7 +9,7 @@ import numpy as np
 
 from stream import paths
 from stream.inner import WAY_SECONDS, WIDE, cut_off
-from stream.life import Life, Scene, share
+from stream.life import Life, Scene, fringe_mask, share
 from stream.regions import Box
 from stream.types import Instance, Track
 
@@ -72,7 +72,9 @@ def as_track(life: Life, scene: Scene) -> Track:
         last=life.last,
         hits=life.hits,
         missed=life.missed,
-        instance=Instance(life.label, life.score, _clipped(life.box, scene), life.mask, life.identity),
+        instance=Instance(
+            life.label, life.score, _clipped(life.box, scene), life.mask, life.identity, fringe_mask(life)
+        ),
         area=share(life.mask),
         speed=life.speed,
         subject=life.subject * math.sqrt(lasting),

@@ -262,7 +262,7 @@ def unsettled(oldest: Seen, newest: Seen) -> bool:
 
 
 def _maskless(each: Track) -> Track:
-    return replace(each, instance=replace(each.instance, mask=np.zeros((0, 0), bool)))
+    return replace(each, instance=replace(each.instance, mask=np.zeros((0, 0), bool), fringe=None))
 
 
 def _packed(seen: Seen) -> Seen:
@@ -285,7 +285,9 @@ def _whole_mask(each: Track, seen: Seen) -> Track:
 
 
 def _with_mask(each: Track, change: Callable[[NDArray[Any]], NDArray[Any]]) -> Track:
-    return replace(each, instance=replace(each.instance, mask=change(each.instance.mask)))
+    instance = each.instance
+    fringe = None if instance.fringe is None else change(instance.fringe)
+    return replace(each, instance=replace(instance, mask=change(instance.mask), fringe=fringe))
 
 
 def _moment(seen: Seen) -> hindsight.Moment:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream import regions
-from stream.types import Motion, Track
+from stream.types import Mask, Motion, Track
 
 LEAD_SECONDS = 0.25
 """A thing is taken to have been there for so long before it was first seen."""
@@ -128,8 +128,18 @@ def _moved_back(
     fx, fy = columns / width, rows / height
     scale = np.array([[fx, 0.0, (fx - 1) / 2], [0.0, fy, (fy - 1) / 2], [0.0, 0.0, 1.0]])
     small = scale @ np.vstack([affine, [0.0, 0.0, 1.0]]) @ np.linalg.inv(scale)
-    soft = regions.move_soft(small[:2], mask.view(np.uint8) * np.uint8(255))
+    fringe = each.instance.fringe
+    moved = _moved(small[:2], mask)
     box = regions.move_box(affine, each.instance.box)
     inside = (max(0.0, box[0]), max(0.0, box[1]), min(float(width), box[2]), min(float(height), box[3]))
-    instance = replace(each.instance, mask=soft > 127, box=inside)
+    instance = replace(
+        each.instance,
+        mask=moved,
+        fringe=None if fringe is None else _moved(small[:2], fringe) & ~moved,
+        box=inside,
+    )
     return replace(each, instance=instance, missed=True)
+
+
+def _moved(affine: NDArray[np.float64], mask: Mask) -> Mask:
+    return regions.move_soft(affine, mask.view(np.uint8) * np.uint8(255)) > 127

@@ -50,8 +50,8 @@ def make_hole(
     """Build the hole of all removed tracks of one frame.
 
     Masks are taken to full size smoothly, grown by `config.dilate`, along fast motion as well, and get a soft
-    edge outside the grown mask, so that no rim of the thing remains. What is kept is not eaten beyond the
-    bare masks of what goes.
+    edge outside the grown mask, so that no rim of the thing remains. Their fringes, of which most is not the
+    thing, grow by half of that. What is kept is not eaten beyond the bare masks of what goes.
     """
     shape = frame.height, frame.width
     removed = {v.track for v in verdicts if v.action == "remove"}
@@ -62,24 +62,42 @@ def make_hole(
     reach = max(1.0, config.dilate * frame.height)
     soft = max(1.0, config.soft * frame.height)
     bare = np.zeros(shape, np.uint8)
+    kept = [t for t in tracks if t.id not in removed and not t.missed]
     for each in gone:
         smear = _smear(each, motion, frame) if config.blur else (0.0, 0.0)
         margin = int(reach + soft + max(abs(smear[0]), abs(smear[1]))) + 3
-        box = _working_box(each.instance, shape, margin)
+        wide, grown = _with_fringe(each.instance, reach / 2, shape)
+        box = _working_box(wide, shape, margin)
         if box is None:
             continue
         x0, y0, x1, y1 = box
-        mask = enlarge(each.instance.mask, shape, box)
-        cv2.max(bare[y0:y1, x0:x1], mask, dst=bare[y0:y1, x0:x1])
+        if kept:
+            own = bare[y0:y1, x0:x1]
+            cv2.max(own, enlarge(each.instance.mask, shape, box), dst=own)
+        mask = enlarge(wide, shape, box)
         if max(abs(smear[0]), abs(smear[1])) >= 1.5:
             mask = _swept(mask, smear)
         outside = cv2.distanceTransform(1 - mask, cv2.DIST_L2, 5)
-        fall, full = -255.0 / soft, 255.0 * (reach + soft) / soft
+        fall, full = -255.0 / soft, 255.0 * (reach - grown + soft) / soft
         edge = cv2.addWeighted(outside, fall, outside, 0.0, full, dtype=cv2.CV_8U)
         part = alpha[y0:y1, x0:x1]
         cv2.max(part, edge, dst=part)
-    _spare(alpha, bare, [t for t in tracks if t.id not in removed and not t.missed])
+    _spare(alpha, bare, kept)
     return Hole(alpha, bounds(alpha), tuple(sorted(t.id for t in gone)))
+
+
+def _with_fringe(instance: Instance, reach: float, shape: tuple[int, int]) -> tuple[Mask, float]:
+    """The mask grown by about `reach` pixels of the frame, with its fringe; how far it was grown, pixels."""
+    if instance.fringe is None:
+        return instance.mask, 0.0
+    mask = instance.mask.view(np.uint8)
+    per_pixel = shape[0] / mask.shape[0]
+    steps = round(reach / per_pixel)
+    if steps:
+        side = 2 * steps + 1
+        disk = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
+        mask = np.asarray(cv2.dilate(mask, disk), np.uint8)
+    return (mask | instance.fringe.view(np.uint8)).view(bool), steps * per_pixel
 
 
 def enlarge(mask: Mask, shape: tuple[int, int], box: Box) -> NDArray[np.uint8]:
@@ -122,12 +140,12 @@ def _swept(mask: NDArray[np.uint8], smear: tuple[float, float]) -> NDArray[np.ui
     return np.asarray(cv2.dilate(mask, kernel), np.uint8)
 
 
-def _working_box(instance: Instance, shape: tuple[int, int], margin: int) -> Box | None:
+def _working_box(mask: Mask, shape: tuple[int, int], margin: int) -> Box | None:
     """The mask's bounds at full size with a margin, inside the frame."""
-    box = bounds(instance.mask)
+    box = bounds(mask)
     if box is None:
         return None
-    fx, fy = shape[1] / instance.mask.shape[1], shape[0] / instance.mask.shape[0]
+    fx, fy = shape[1] / mask.shape[1], shape[0] / mask.shape[0]
     x0, y0 = max(0, int(box[0] * fx) - margin), max(0, int(box[1] * fy) - margin)
     x1, y1 = min(shape[1], int(box[2] * fx) + margin + 1), min(shape[0], int(box[3] * fy) + margin + 1)
     return x0, y0, x1, y1
@@ -137,7 +155,7 @@ def _spare(alpha: NDArray[np.uint8], bare: NDArray[np.uint8], kept: Sequence[Tra
     """Take back growth that reaches into what stays; the bare masks themselves are not touched."""
     shape = alpha.shape[0], alpha.shape[1]
     for each in kept:
-        box = _working_box(each.instance, shape, 1)
+        box = _working_box(each.instance.mask, shape, 1)
         if box is None:
             continue
         x0, y0, x1, y1 = box

@@ -72,12 +72,12 @@ class Life:
 
     `box` is where it was last seen or is thought to be, `even` the same without the detector's trembling,
     `whole` the same with what is hidden, and `cut` whether something is; `crowded` the time when another one
-    was last over or behind it; `size` its width and height when
-    nothing hides it; `velocity` is against the background, pixels per second, and `cruise` the same over a
-    longer time, for when it is not seen; `soft` the mask with its memory; `seen` the time of the last
-    sighting; `split_since` the time from which a second piece of it has been seen, NaN if none; `stir` the
-    speed of a large thing's texture in the picture, widths per second, and `way` how far it went against the
-    background lately, pixels.
+    was last over or behind it; `size` its width and height when nothing hides it; `velocity` is against the
+    background, pixels per second, and `cruise` the same over a longer time, for when it is not seen; `soft`
+    the mask with its memory, and `fringe` where it may go on beside it, with the same memory; `seen` the time
+    of the last sighting; `split_since` the time from which a second piece of it has been seen, NaN if none;
+    `stir` the speed of a large thing's texture in the picture, widths per second, and `way` how far it went
+    against the background lately, pixels.
     """
 
     id: int
@@ -91,6 +91,7 @@ class Life:
     velocity: tuple[float, float]
     soft: Soft
     mask: Mask
+    fringe: Soft
     colour: NDArray[np.float32]
     path: paths.Path
     first: int
@@ -141,6 +142,7 @@ def begin(id: int, seen: Instance, colour: NDArray[np.float32], scene: Scene, *,
         velocity=(0.0, 0.0),
         soft=seen.mask.view(np.uint8) * np.uint8(255),
         mask=seen.mask,
+        fringe=_solid(seen.fringe, seen.mask),
         colour=colour,
         path=paths.initial(scene.time, seen.box),
         first=scene.index,
@@ -183,6 +185,7 @@ def shifted(life: Life, affine: Affine, scene: Scene, path: paths.Path | None = 
         size=(life.size[0] * grown, life.size[1] * grown),
         soft=soft,
         mask=life.mask if soft is life.soft else soft >= _SOLID,
+        fringe=regions.move_soft(small[:2], life.fringe),
     )
 
 
@@ -220,11 +223,12 @@ def observe(
         hold = math.exp(-scene.step / _PART_SECONDS)
     if seen.identity:
         hold = 0.0
+    soft, mask = seen.mask.view(np.uint8) * np.uint8(255), seen.mask
+    fringe = _solid(seen.fringe, mask)
     if hold > 0.05:
-        soft = regions.blend(seen.mask, predicted.soft, hold)
+        soft = regions.blend(soft, predicted.soft, hold)
         mask = soft >= _SOLID
-    else:
-        soft, mask = seen.mask.view(np.uint8) * np.uint8(255), seen.mask
+        fringe = regions.blend(fringe, predicted.fringe, hold)
     votes = dict(predicted.votes)
     votes[seen.label] = votes.get(seen.label, 0.0) + seen.score
     path = predicted.path
@@ -256,6 +260,7 @@ def observe(
         cruise=(float(cruise[0]), float(cruise[1])),
         soft=soft,
         mask=mask,
+        fringe=fringe,
         colour=np.where(colourless, colour, blended),
         last=scene.index,
         seen=scene.time,
@@ -275,7 +280,15 @@ def shared(predicted: Life, part: Instance, scene: Scene) -> Life:
     little = share(part.mask) < _LITTLE * share(predicted.soft >= _SOLID)
     soft = predicted.soft if little else part.mask.view(np.uint8) * np.uint8(255)
     return replace(
-        predicted, box=box, even=box, whole=box, mask=part.mask, soft=soft, seen=scene.time, missed=False
+        predicted,
+        box=box,
+        even=box,
+        whole=box,
+        mask=part.mask,
+        soft=soft,
+        fringe=_solid(part.fringe, part.mask),
+        seen=scene.time,
+        missed=False,
     )
 
 
@@ -299,6 +312,15 @@ def _grown(size: tuple[float, float], box: Box, scene: Scene, *, known: bool) ->
         seconds = _BULGE_SECONDS if bulging else _GROW_SECONDS if new > old else _SHRINK_SECONDS
         out.append(old + (1 - math.exp(-scene.step / seconds)) * (new - old))
     return out[0], out[1]
+
+
+def fringe_mask(life: Life) -> Mask | None:
+    """Where beside its mask the thing may go on; None = nowhere."""
+    return (life.fringe >= _SOLID) & ~life.mask if life.fringe.any() else None
+
+
+def _solid(fringe: Mask | None, mask: Mask) -> Soft:
+    return np.zeros(mask.shape, np.uint8) if fringe is None else fringe.view(np.uint8) * np.uint8(255)
 
 
 def share(mask: Mask) -> float:

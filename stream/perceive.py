@@ -7,6 +7,7 @@ Masks are at working resolution, which is the segmentator's input turned back.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from models.reported import left_out
 from models.weights import weights_path
 from stream import edges, regions
 from stream.errors import UsageError
+from stream.fringe import fringes
 from stream.networks import (
     STUFF_SIDE,
     Networks,
@@ -142,23 +144,25 @@ def perceive(
     smallest = config.perceive.min_area * rows * columns / STRIDE**2
     unknown = _left_out(config)
     sure = [
-        each
-        for each in found
+        number
+        for number, each in enumerate(found)
         if each.score >= config.perceive.score
         and np.count_nonzero(each.mask) >= smallest
         and THING_NAMES[each.label] not in unknown
     ]
     if not sure:
         return Perception(frame.index, classes, (), stuff)
-    odds = _fine_odds(logits, shown, sure)
+    odds = _fine_odds(logits, shown, [found[number] for number in sure])
+    beyond = fringes(found, logits)
     all_cells = np.logical_or.reduce([each.mask for each in found])
     instances = []
-    for each in sure:
-        fine = _enlarged(each, all_cells & ~each.mask, odds)
-        mask = _turned_back(fine, frame.rotation)
+    for number in sure:
+        each = found[number]
+        mask = _turned_back(_enlarged(each, all_cells & ~each.mask, odds), frame.rotation)
         instance = _instance(THING_NAMES[each.label], each.score, mask, frame)
         if instance is not None:
-            instances.append(instance)
+            fringe = _turned_back(_at_size(beyond[number], (columns, rows)), frame.rotation) & ~mask
+            instances.append(replace(instance, fringe=fringe))
     return Perception(frame.index, _class_map(instances, shape), tuple(instances), stuff)
 
 
@@ -271,6 +275,11 @@ def _enlarged(thing: FoundThing, others: Mask, odds: NDArray[np.float32]) -> Mas
     least = np.interp(np.count_nonzero(thing.mask) / thing.mask.size, _OUTLINE_SHARES, _OUTLINE_ODDS)
     out[fine] = (odds[fine] > least) & (mine > theirs)
     return out
+
+
+def _at_size(cells: Mask, size: tuple[int, int]) -> Mask:
+    soft = cv2.resize(cells.view(np.uint8) * np.uint8(255), size, interpolation=cv2.INTER_LINEAR)
+    return np.asarray(soft > 127)
 
 
 def _nearness(cells: Mask, size: tuple[int, int]) -> NDArray[np.float32]:

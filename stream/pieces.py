@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from stream import association, regions
 from stream.life import Life, Scene
 from stream.regions import Box
-from stream.types import Instance
+from stream.types import Instance, Mask
 
 PIECE = 0.6
 """A sighting this far inside a track's mask is a piece of it."""
@@ -75,9 +75,11 @@ def divide(
         if not all(part.any() for part in parts):
             continue
         boxes = _side_by_side([predicted[each] for each in rows], seen[column].box)
-        out[column] = replace(out[column], mask=parts[0], box=boxes[0])
-        for each, part, box in zip(rows[1:], parts[1:], boxes[1:], strict=True):
-            extra[each] = replace(seen[column], mask=part, box=box)
+        fringe = out[column].fringe
+        fringes = [None if fringe is None else fringe & (nearest == place) for place in range(len(rows))]
+        out[column] = replace(out[column], mask=parts[0], box=boxes[0], fringe=fringes[0])
+        for each, part, box, unsure in zip(rows[1:], parts[1:], boxes[1:], fringes[1:], strict=True):
+            extra[each] = replace(seen[column], mask=part, box=box, fringe=unsure)
         sharing |= set(rows)
     return out, extra, sharing
 
@@ -188,11 +190,18 @@ def join(
                 parted.add(int(row))
                 break
             out[matched[row]] = replace(
-                first, mask=first.mask | piece.mask, box=_around(first.box, piece.box)
+                first,
+                mask=first.mask | piece.mask,
+                box=_around(first.box, piece.box),
+                fringe=_either(first.fringe, piece.fringe),
             )
             joined[int(row)] = column
             break
     return out, joined, parted
+
+
+def _either(first: Mask | None, second: Mask | None) -> Mask | None:
+    return second if first is None else first if second is None else first | second
 
 
 def _around(first: Box, second: Box) -> Box:

@@ -107,8 +107,8 @@ def move_soft(affine: Affine, soft: Soft) -> Soft:
     return moved
 
 
-def blend(new: Mask, old: Soft, weight: float) -> Soft:
-    """`weight` of the old soft mask and the rest of the new mask."""
+def blend(new: Soft, old: Soft, weight: float) -> Soft:
+    """`weight` of the old soft mask and the rest of the new one."""
     found, other = bounds(new), bounds(old)
     out = np.zeros_like(old)
     boxes = [each for each in (found, other) if each is not None]
@@ -117,6 +117,5 @@ def blend(new: Mask, old: Soft, weight: float) -> Soft:
     x0, y0 = min(box[0] for box in boxes), min(box[1] for box in boxes)
     x1, y1 = max(box[2] for box in boxes), max(box[3] for box in boxes)
     window = (slice(y0, y1), slice(x0, x1))
-    solid = new[window].view(np.uint8) * np.uint8(255)
-    out[window] = cv2.addWeighted(old[window], weight, solid, 1 - weight, 0.5)
+    out[window] = cv2.addWeighted(old[window], weight, new[window], 1 - weight, 0.5)
     return out

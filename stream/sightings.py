@@ -33,7 +33,13 @@ def carried(
     way = _middle(regions.move_box(affine, old.box)) - _middle(old.box)
     moved = life.shifted(old, np.array([[1.0, 0.0, way[0]], [0.0, 1.0, way[1]]]), scene)
     return replace(
-        predicted, box=moved.box, even=moved.even, whole=moved.whole, soft=moved.soft, mask=moved.mask
+        predicted,
+        box=moved.box,
+        even=moved.even,
+        whole=moved.whole,
+        soft=moved.soft,
+        mask=moved.mask,
+        fringe=moved.fringe,
     )
 
 
@@ -215,7 +221,7 @@ def _hidden(
             rest = each.mask.copy()
             for other in present:
                 rest &= ~other.mask
-            out.append(replace(each, occluded=True, mask=rest))
+            out.append(replace(each, occluded=True, mask=rest, fringe=np.zeros_like(each.fringe)))
         else:
             moved = carried(old, replace(each, occluded=False), previous, grey, scene)
             out.append(replace(moved, missed=True))

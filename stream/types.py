@@ -82,7 +82,8 @@ class Instance:
     """One thing found in one frame: COCO name, score in [0, 1], box (x0, y0, x1, y1) in frame pixels.
 
     `mask` covers the whole frame at working resolution (`Perception.working`). `identity` is the object id
-    that the user's labelled masks gave it, 0 when the segmentator found it.
+    that the user's labelled masks gave it, 0 when the segmentator found it. `fringe`, as large: where beside
+    the mask the thing may go on, None = nowhere.
     """
 
     label: str
@@ -90,6 +91,7 @@ class Instance:
     box: tuple[float, float, float, float]
     mask: Mask
     identity: int = 0
+    fringe: Mask | None = None
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -95,6 +96,22 @@ def test_one_walker_is_one_track() -> None:
     assert not history[0][0].confirmed
     assert last.speed == pytest.approx(4 * RATE / WIDTH, rel=0.15)
     assert last.travel > 1.5
+
+
+def test_an_unsure_arm_goes_along_and_lasts_when_it_or_its_person_is_missed_for_a_frame() -> None:
+    def seen(i: int) -> list[Instance]:
+        found = instance(("person", 60 + 4 * i, 100, 24, 70))
+        arm = np.zeros(WORKING, bool)
+        if i != 20:
+            arm[40:42, 36 + 2 * i : 42 + 2 * i] = True
+        return [] if i == 25 else [replace(found, fringe=arm)]
+
+    history = follow(30, lambda i: [("person", 60 + 4 * i, 100, 24, 70)], seen=seen)
+    for i in (15, 20, 25):
+        (one,) = history[i]
+        assert one.instance.fringe is not None
+        assert one.instance.fringe[40:42, 37 + 2 * i : 41 + 2 * i].all()
+        assert not (one.instance.fringe & one.instance.mask).any()
 
 
 def test_crossing_people_keep_their_ids() -> None:
