@@ -287,9 +287,13 @@ def _settled(each: Track, action: Action, config: JudgeConfig) -> bool:
     """Whether a passer's verdict will hardly change.
 
     Who stays and has stirred may be about to pass, and who goes may stop in the middle to be what the picture
-    is about.
+    is about. Who has become that by now will stay in a moment, however long he has been seen.
     """
-    if each.label not in config.passers or not each.confirmed or each.age >= _UNSETTLED_SECONDS:
+    if each.label not in config.passers or not each.confirmed:
+        return True
+    if action == "remove" and opinions.is_subject(each, config):
+        return False
+    if each.age >= _UNSETTLED_SECONDS:
         return True
     # At this pace, will it have come far enough by then?
     if each.travel < max(_UNSETTLED_TRAVEL, OWN_TRAVEL * each.age / _UNSETTLED_SECONDS):

@@ -131,6 +131,21 @@ def test_a_young_verdict_that_may_change_says_so(track: Track, settled: bool) ->
     assert last([track])[1].settled == settled
 
 
+def test_a_verdict_is_open_until_who_stopped_in_the_middle_has_become_the_subject() -> None:
+    def he(i: int) -> Track:
+        age = 0.1 * i
+        # He walks in for five seconds and stands from then on.
+        if age < 5:
+            return walker(age=age, travel=0.3 * age)
+        return walker(age=age, travel=1.5, speed=0.0, subject=min(0.9, 0.3 * (age - 5)))
+
+    verdicts = [each[1] for each in run(lambda i: [he(i)], frames=120)]
+    turns = next(i for i, each in enumerate(verdicts) if i > 60 and each.action == "keep")
+    assert turns > 65
+    assert not any(each.settled for each in verdicts[70:turns])
+    assert all(each.settled for each in verdicts[turns:])
+
+
 def test_what_was_seen_for_a_moment_is_tentative_unless_something_is_done_to_it() -> None:
     glimpse = [thing(confirmed=False)]
     assert last(glimpse)[1].tentative
