@@ -10,7 +10,7 @@ from engines.base import TOLERANCE, Difference, EngineError, EngineUnavailable
 from engines.cache import cache_bytes, clear, engine_folder, graph_digest, list_entries
 from engines.engine import ENGINE_NAMES, Engine, auto_engines, backend_for, open_engine
 from engines.examples import example_inputs
-from engines.threads import available_threads, give_threads
+from engines.threads import available_threads, give_threads, one_thread_each
 
 __all__ = [
     "ENGINE_NAMES",
@@ -29,5 +29,6 @@ __all__ = [
     "give_threads",
     "graph_digest",
     "list_entries",
+    "one_thread_each",
     "open_engine",
 ]

@@ -7,6 +7,7 @@ from fractions import Fraction
 from functools import cache
 
 from configs.schema import Config, load_config
+from engines import one_thread_each
 from stream import judge, perceive, pipeline
 from stream.completer import open_completer
 from stream.errors import UsageError
@@ -45,12 +46,14 @@ class Cleaner:
             self._filling = pipeline.Filling(
                 self.config, inpaint, clock, completer=cache(lambda: open_completer(self.config))
             )
-        self._done.extend(self._filling.push(self._analysis.push(frame)))
+        with one_thread_each():
+            self._done.extend(self._filling.push(self._analysis.push(frame)))
         return self._done.popleft() if self._done else None
 
     def finish(self) -> list[Filled]:
         """Return every picture that is still waiting; the cleaner may then be used for another stream."""
-        rest = [*self._done, *(self._filling.finish() if self._filling else [])]
+        with one_thread_each():
+            rest = [*self._done, *(self._filling.finish() if self._filling else [])]
         self.__init__(self.config)  # type: ignore[misc]
         return rest
 

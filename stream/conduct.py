@@ -30,8 +30,9 @@ def account(life: Life, scene: Scene) -> Life:
     far = float(np.sort(distance)[int(_MOST_PLACES * (len(distance) - 1))]) / size
     against = paths.speed(distance, seconds)
     wide = x1 - x0 > WIDE * scene.width
+    ranged = 0.0 if life.missed else paths.range_of(life.places, life.box)
     if wide:  # its box hardly tells how it moves
-        far = max(far, math.hypot(*life.way) / size)
+        far, ranged = (max(each, math.hypot(*life.way) / size) for each in (far, ranged))
         against = max(against, math.hypot(*life.way) / WAY_SECONDS)
     reach = life.reach + (1 - math.exp(-scene.step / 0.3)) * (far - life.reach)
     apart = paths.speed(all_distances[count:], seconds)
@@ -54,9 +55,11 @@ def account(life: Life, scene: Scene) -> Life:
         life,
         reach=reach,
         travel=max(life.travel, reach),
+        ranged=max(life.ranged, ranged),
         speed=against / scene.width,
         subject=life.subject + gain * (now - life.subject),
         path=paths.extend(life.path, scene.time, life.even),
+        places=life.places if life.missed else paths.extend(life.places, scene.time, life.box),
     )
 
 
@@ -79,6 +82,7 @@ def as_track(life: Life, scene: Scene) -> Track:
         speed=life.speed,
         subject=life.subject * math.sqrt(lasting),
         travel=life.travel,
+        ranged=life.ranged,
         age=age,
         confirmed=life.confirmed,
     )

@@ -54,6 +54,8 @@ _PARKED_SPEED = 0.02
 _UNSETTLED_SECONDS = 6.0
 _UNSETTLED_TRAVEL = 0.5 * OWN_TRAVEL
 _UNSETTLED_SUBJECT = 0.5
+_STOOD_SECONDS = 2.0
+"""How long something must be known to have got about so little that it stands."""
 
 
 class Relation(Protocol):
@@ -183,7 +185,10 @@ def forbidden(tracks: Sequence[Track], verdicts: Sequence[Verdict]) -> set[int]:
 
 
 def _is_moving(each: Track) -> bool:
-    return each.label in ANIMATE or each.speed > _PARKED_SPEED or each.travel > OWN_TRAVEL
+    # Who walks by hides now one part of what stands and now another: its box moves, but does not get away.
+    stood = each.age >= _STOOD_SECONDS and each.ranged < _UNSETTLED_TRAVEL
+    gone = not stood and (each.speed > _PARKED_SPEED or each.travel > OWN_TRAVEL)
+    return each.label in ANIMATE or gone
 
 
 def _view(

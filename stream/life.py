@@ -77,7 +77,8 @@ class Life:
     the mask with its memory, and `fringe` where it may go on beside it, with the same memory; `seen` the time
     of the last sighting; `split_since` the time from which a second piece of it has been seen, NaN if none;
     `stir` the speed of a large thing's texture in the picture, widths per second, and `way` how far it went
-    against the background lately, pixels.
+    against the background lately, pixels; `ranged` is that of its track, and `places` the path that it goes
+    by: where the thing was seen, leaps and all.
     """
 
     id: int
@@ -94,6 +95,7 @@ class Life:
     fringe: Soft
     colour: NDArray[np.float32]
     path: paths.Path
+    places: paths.Path
     first: int
     last: int
     born: float
@@ -102,6 +104,7 @@ class Life:
     confirmed: bool
     reach: float = 0.0
     travel: float = 0.0
+    ranged: float = 0.0
     subject: float = 0.0
     speed: float = 0.0
     missed: bool = False
@@ -145,6 +148,7 @@ def begin(id: int, seen: Instance, colour: NDArray[np.float32], scene: Scene, *,
         fringe=_solid(seen.fringe, seen.mask),
         colour=colour,
         path=paths.initial(scene.time, seen.box),
+        places=paths.initial(scene.time, seen.box),
         first=scene.index,
         last=scene.index,
         born=scene.time,
@@ -167,6 +171,8 @@ def predict(life: Life, homography: NDArray[np.float64], scene: Scene) -> Life:
         x0, y0, x1, y1 = life.box
         affine = regions.local_affine(homography, (x0 + x1) / 2, (y0 + y1) / 2)
         affine[:, 2] += shift
+    if not still:
+        life = replace(life, places=paths.carry(life.places, homography))
     return shifted(life, affine, scene, life.path if still else paths.carry(life.path, homography))
 
 

@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -23,7 +24,7 @@ from typing import Self
 import cv2
 
 from configs.schema import Config, load_config
-from engines.threads import available_threads
+from engines.threads import available_threads, one_thread_each
 from stream import camera, judge, ladder, perceive, wishes
 from stream.analysis import Analysis, Seen, initial
 from stream.camera import Away, Captured
@@ -89,6 +90,8 @@ class Live:
         # they themselves for Python's lock, which is handed over more often here than by default.
         self._before = cv2.getNumThreads(), sys.getswitchinterval()
         cv2.setNumThreads(1)
+        self._unthreaded = ExitStack()
+        self._unthreaded.enter_context(one_thread_each())
         sys.setswitchinterval(_SWITCH_SECONDS)
         self._relation = judge.open_relation(config.judge)
         height, width = first.rgb.shape[:2]
@@ -250,6 +253,7 @@ class Live:
         with self._lock:
             if not self._ended:
                 cv2.setNumThreads(self._before[0])
+                self._unthreaded.close()
                 sys.setswitchinterval(self._before[1])
                 gc.unfreeze()
             self._ended = True

@@ -105,6 +105,21 @@ def _agreed(
     return np.where(low_valid & high_valid, both, np.where(low_valid | high_valid, one, 0.0))
 
 
+def range_of(path: Path, box: Box) -> float:
+    """How far a thing has got about against the background lately, in its own sizes.
+
+    By how much all its places together are longer than the longest of them. Of what stands and is hidden in
+    part, now here and now there, the box is pushed to and fro, but never beyond the place of the whole. How
+    far it reached only once does not count: the box may be wrong.
+    """
+    boxes = np.vstack([path[:, 5:9], box])
+    if len(boxes) < 4:
+        return 0.0
+    size = (boxes[:, 2:] - boxes[:, :2]).max(0)
+    along = np.sort(boxes[:, 2:], 0)[-2] - np.sort(boxes[:, :2], 0)[1]
+    return max(0.0, float((along - size).max() / max(size.max(), 1.0)))
+
+
 def speed(distance: NDArray[np.float64], seconds: NDArray[np.float64]) -> float:
     """Median speed over all baselines long enough to be more than noise, pixels per second."""
     long = seconds >= _BASELINE_SECONDS

@@ -22,7 +22,7 @@ from typing import TypeVar
 
 import cv2
 
-from engines import available_threads
+from engines import available_threads, one_thread_each
 from stream.analysis import Analysis, Plan, Seen, label_map
 from stream.clock import Clock
 from stream.errors import InterruptedRunError
@@ -175,11 +175,15 @@ def run(
 
 @contextmanager
 def _spare_threads() -> Iterator[None]:
-    """Give OpenCV the processors that analysis and fill leave; on two it would only wait for both."""
+    """Give OpenCV the processors that analysis and fill leave; on two it would only wait for both.
+
+    NumPy gets none besides those threads themselves.
+    """
     before = cv2.getNumThreads()
     cv2.setNumThreads(max(1, available_threads() - 2))
     try:
-        yield
+        with one_thread_each():
+            yield
     finally:
         cv2.setNumThreads(before)
 

@@ -6,6 +6,7 @@ as background is decided at that moment, from the label maps.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -73,6 +74,10 @@ class Memory:
         return self.view.seconds
 
 
+def _index(memory: Memory) -> int:
+    return memory.view.motion.index
+
+
 @dataclass(frozen=True, slots=True)
 class Paint:
     """What was invented in the last filled frame, to be carried on with the camera.
@@ -132,7 +137,8 @@ class Plate:
 
     def memory(self, index: int) -> Memory | None:
         """The remembered frame `index`, None when it has been forgotten."""
-        return next((m for m in reversed(self.memories) if m.index == index), None)
+        at = bisect_left(self.memories, index, key=_index)
+        return self.memories[at] if at < len(self.memories) and self.memories[at].index == index else None
 
 
 def initial(config: PlateConfig, look_ahead: float = 0.0, budget: int = 512 << 20) -> Plate:

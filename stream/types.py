@@ -6,6 +6,7 @@ centre of the first pixel at (0, 0). Colours are RGB unless a name says otherwis
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cached_property
@@ -121,7 +122,8 @@ class Track:
     `speed` is its median displacement against the background, in widths of the frame per second.
     `subject` in [0, 1]: how much this looks like what the picture is about (large, central, steady, lasting).
     `area` is its share of the frame now; `travel` the farthest it has moved against the background, in its
-    own sizes (the longer side of its box); `age` the seconds since it was first seen. A track that is not yet
+    own sizes (the longer side of its box); `ranged` the same when what hides parts of it is no motion,
+    infinite when that is not known; `age` the seconds since it was first seen. A track that is not yet
     `confirmed` may be a false sighting.
     """
 
@@ -138,6 +140,7 @@ class Track:
     travel: float = 0.0
     age: float = 0.0
     confirmed: bool = True
+    ranged: float = math.inf
 
 
 @dataclass(frozen=True, slots=True)

@@ -397,9 +397,15 @@ def test_forbidden_as_plate_source() -> None:
         thing(3, size=250, subject=0.9),  # kept but alive
         walker(4),
         thing(5, "bench"),
+        # Who passed hid now one part of it and now another: behind him it was invented in every frame.
+        walker(6, "bench", age=4.0, ranged=0.05),
+        walker(7, "bench", age=1.0, ranged=0.05),  # not known for long enough
+        walker(8, "car", age=4.0, ranged=1.2),
     ]
     verdicts = list(last(tracks).values())
-    assert judge.forbidden(tracks, verdicts) == {2, 3, 4}
+    assert judge.forbidden(tracks, verdicts) & {1, 2, 3, 4, 5, 6, 7, 8} - {6} == {2, 3, 4, 7, 8}
+    kept = [each for each in verdicts if each.action == "keep"]
+    assert 6 not in judge.forbidden(tracks, kept)
 
 
 def test_a_track_that_went_is_forgotten_and_the_state_stays_small() -> None:

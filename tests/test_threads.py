@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from threadpoolctl import ThreadpoolController
 
 from engines import threads
 
@@ -42,3 +43,13 @@ def test_a_count_of_ones_own_goes_before_what_was_given(monkeypatch: pytest.Monk
     assert (threads.threads_for(), threads.threads_for(2)) == (5, 2)
     with pytest.raises(ValueError, match="negative"):
         threads.give_threads(-1)
+
+
+def test_products_of_matrices_stay_in_the_thread_that_asks() -> None:
+    # They took twenty times the processor time, for threads of OpenBLAS waited for each other by spinning.
+    pools = ThreadpoolController().select(user_api="blas")
+    with pools.limit(limits=2):
+        before = [pool["num_threads"] for pool in pools.info()]
+        with threads.one_thread_each():
+            assert all(pool["num_threads"] == 1 for pool in pools.info())
+        assert [pool["num_threads"] for pool in pools.info()] == before

@@ -290,6 +290,19 @@ def test_who_waves_does_not_travel() -> None:
     assert history[-1][0].travel < 0.1
 
 
+def test_what_stands_has_not_got_about_though_others_hide_now_this_part_of_it_now_that() -> None:
+    def seen(i: int) -> list[Instance]:
+        hidden = 2.0 * (i % 60) - 20  # somebody 40 pixels wide walks past again and again
+        low, high = (120.0, min(200.0, max(120.0, hidden))), (min(200.0, max(120.0, hidden + 40)), 200.0)
+        left, right = max((low, high), key=lambda part: part[1] - part[0])
+        return [instance(("car", (left + right) / 2, 100, right - left, 40))]
+
+    history = follow(150, lambda _: [("car", 160, 100, 80, 40)], seen=seen)
+    assert history[-1][0].age > 5
+    assert history[-1][0].ranged < 0.1
+    assert follow(50, lambda i: [("car", 60 + 3 * i, 100, 80, 40)])[-1][0].ranged > 0.5
+
+
 def test_a_missed_leg_is_filled_from_the_moment_before() -> None:
     whole = instance(("person", 160, 100, 24, 80))
     cut = whole.mask.copy()
