@@ -79,9 +79,10 @@ def _detail(grey: Bytes) -> Bytes:
 
     The edge of the near layer is no detail of what is plain beside it: that would go along with the layer.
     """
-    square = np.ones((2, 2), np.uint8)
-    contrast = cv2.morphologyEx(grey, cv2.MORPH_GRADIENT, square, anchor=(1, 1))
-    return u8(cv2.erode(contrast, square, anchor=(0, 0)))
+    # The range of the 3 x 3 pixels that end at a pixel; then the least of the four that have it in a corner.
+    ranges = cv2.morphologyEx(grey, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8), anchor=(2, 2))
+    corners = np.array([[1, 0, 1], [0, 0, 0], [1, 0, 1]], np.uint8)
+    return u8(cv2.erode(ranges, corners, anchor=(0, 0)))
 
 
 def _carried(last: Evidence, far: Homography, near: Homography, size: tuple[int, int]) -> Float:
