@@ -53,9 +53,7 @@ def measure(
     """
     size = grey.shape[1], grey.shape[0]
     told = np.zeros(grey.shape, np.float32)
-    detail = cv2.morphologyEx(
-        cv2.GaussianBlur(grey, (0, 0), 1.0), cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8)
-    )
+    detail = _detail(grey)
     for other, unseen, known, far, near in before:
         out = hidden.copy()
         errors = []
@@ -65,15 +63,26 @@ def measure(
             errors.append(np.minimum(u8(cv2.absdiff(grey, moved)), np.uint8(_MOST)))
         as_far, as_near = errors
         if known is not None:
-            # What is far was behind the near layer there: that it is not found does not make it near.
+            # What is far was behind the near layer there: that it is not found does not make it near. Then
+            # only detail speaks, which would not be met again by chance.
             behind = cv2.warpPerspective(known, far, size, flags=cv2.INTER_NEAREST, borderValue=UNKNOWN)
-            seen_near = cv2.subtract(cv2.min(as_far, detail), as_near)
-            cv2.copyTo(seen_near, (behind > UNKNOWN + 2).view(np.uint8), as_far)
+            cv2.copyTo(cv2.min(as_far, detail), (behind > UNKNOWN + 2).view(np.uint8), as_far)
         told += cv2.subtract(as_far, as_near, mask=(1 - out), dtype=cv2.CV_32F)
     evidence = cv2.GaussianBlur(told, (0, 0), _BLUR) * np.float32(1 / _LEVEL)
     if last is not None:
         evidence += _carried(*last, size) * np.where(hidden > 0, np.float32(1), np.float32(_FADE))
     return u8(np.rint(np.clip(evidence, -_LIMIT, _LIMIT) + np.float32(UNKNOWN)).astype(np.uint8))
+
+
+def _detail(grey: Bytes) -> Bytes:
+    """By how much a pixel differs from its neighbours on all sides, grey levels.
+
+    The edge of the near layer is no detail of what is plain beside it: that would go along with the layer.
+    """
+    # The range of the 3 x 3 pixels that end at a pixel; then the least of the four that have it in a corner.
+    ranges = cv2.morphologyEx(grey, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8), anchor=(2, 2))
+    corners = np.array([[1, 0, 1], [0, 0, 0], [1, 0, 1]], np.uint8)
+    return u8(cv2.erode(ranges, corners, anchor=(0, 0)))
 
 
 def _carried(last: Evidence, far: Homography, near: Homography, size: tuple[int, int]) -> Float:
