@@ -66,6 +66,11 @@ def _lines(doing: str) -> Callable[[Progress], None]:
     return update
 
 
+_NAMED = 3
+_GLIMPSE = 3
+"""Frames below which nobody sees that a thing is there or not."""
+
+
 def summary(report: Report, said: Sequence[str] = ()) -> list[str]:
     """What was done, in a few lines for a person; the warnings in `said` were shown already."""
     gone = [track for track in report.tracks if track.action == "remove"]
@@ -74,6 +79,18 @@ def summary(report: Report, said: Sequence[str] = ()) -> list[str]:
         f"{report.output}: {report.frames} frames at {report.frames_per_second:.1f} fps; "
         f"removed {_count(gone)}, kept {_count(kept)}"
     ]
+    changed = [
+        track
+        for track in report.tracks
+        if min(track.frames_removed, track.frames - track.frames_removed) >= _GLIMPSE
+    ]
+    if changed:
+        told = ", ".join(
+            f"{track.label} {track.id} (gone in {track.frames_removed} of {track.frames} frames)"
+            for track in changed[:_NAMED]
+        )
+        more = f" and {len(changed) - _NAMED} more" if len(changed) > _NAMED else ""
+        lines.append(f"seen and removed by turns: {told}{more}")
     hole = report.hole
     if hole.mean_share > 0:
         references = f"{hole.reference_share:.0%} from references, " if report.references else ""

@@ -47,7 +47,11 @@ class HoleReport:
 
 @dataclass(frozen=True)
 class TrackReport:
-    """One thing that was followed and what became of it; times are of the input."""
+    """One thing that was followed and what became of it; times are of the input.
+
+    `action` and `reason` are those of its last frame; `frames_removed`: of the `frames` in which it was
+    there, those from which it was taken.
+    """
 
     id: int
     label: str
@@ -57,6 +61,7 @@ class TrackReport:
     first_seconds: float
     last_seconds: float
     frames: int
+    frames_removed: int
 
 
 @dataclass(frozen=True)
@@ -182,8 +187,13 @@ class Tally:
                 names[number] = before.id
                 if number not in later._tentative:
                     self._tentative.discard(before.id)
-                first, frames = before.first_seconds, before.frames + track.frames
-                self._tracks[before.id] = replace(track, id=before.id, first_seconds=first, frames=frames)
+                self._tracks[before.id] = replace(
+                    track,
+                    id=before.id,
+                    first_seconds=before.first_seconds,
+                    frames=before.frames + track.frames,
+                    frames_removed=before.frames_removed + track.frames_removed,
+                )
         for number, count in later._unsure.items():
             if number in names:
                 self._unsure[names[number]] = self._unsure.get(names[number], 0) + count
@@ -215,7 +225,8 @@ class Tally:
             reason=verdict.reason,
             first_seconds=round(time, 6) if before is None else before.first_seconds,
             last_seconds=round(time, 6),
-            frames=1 if before is None else before.frames + 1,
+            frames=1 + (0 if before is None else before.frames),
+            frames_removed=(verdict.action == "remove") + (0 if before is None else before.frames_removed),
         )
 
     def report(

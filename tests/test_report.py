@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -12,9 +13,10 @@ from clips import Clip, make, stamps
 
 from configs.schema import Config
 from stream.errors import OutputError, UsageError
+from stream.progress import summary
 from stream.report import Report, Tally, TrackReport, open_log, open_provenance
 from stream.source import open_source
-from stream.types import INVENTED, SEEN, Filled, Frame, Instance, Track, Verdict
+from stream.types import INVENTED, SEEN, Action, Filled, Frame, Instance, Track, Verdict
 
 KEYS = [
     *("version", "input", "output", "preset", "engines", "frames", "duration_seconds", "frames_per_second"),
@@ -64,6 +66,7 @@ def test_the_keys_are_a_contract(clip: Path) -> None:
     assert list(told["hole"]) == ["mean_share", "seen_share", "reference_share", "inpainted_share"]
     assert list(told["tracks"][0]) == [
         "id", "label", "action", "relation", "reason", "first_seconds", "last_seconds", "frames",
+        "frames_removed",
     ]  # fmt: skip
 
 
@@ -79,6 +82,7 @@ def test_the_numbers_add_up(clip: Path) -> None:
     assert told.peak_memory_bytes > 10_000_000
     [only] = told.tracks
     assert (only.id, only.action, only.relation, only.frames) == (1, "remove", 0.25, 4)
+    assert only.frames_removed == 4
     assert (only.first_seconds, only.last_seconds) == (0.0, 0.16)
 
 
@@ -102,6 +106,28 @@ def test_what_was_seen_for_a_moment_only_is_not_told(clip: Path) -> None:
     assert told([True] * 4) == ()
     [known] = told([True, True, False, False])
     assert (known.frames, known.first_seconds) == (4, 0.0)
+
+
+def test_who_was_seen_and_removed_by_turns_is_told(clip: Path) -> None:
+    def tally_of(actions: Sequence[Action]) -> Tally:
+        with open_source(clip) as source:
+            tally = Tally(input="a", output="b", config=Config(), info=source.info)
+            for frame, action in zip(source, actions, strict=True):
+                shown = filled(frame, None)
+                tally.add(replace(shown, verdicts=(replace(shown.verdicts[0], action=action),)))
+        return tally
+
+    def told(tally: Tally) -> Report:
+        return tally.report(seconds={}, engines={}, shots=(), streams_copied=(), warnings=())
+
+    tally = tally_of(["remove", "keep", "keep", "keep"])
+    [only] = told(tally).tracks
+    assert (only.action, only.frames, only.frames_removed) == ("keep", 4, 1)
+    assert not any("by turns" in line for line in summary(told(tally)))
+    tally.extend(tally_of(["remove"] * 4), {1: 1})
+    [only] = told(tally).tracks
+    assert (only.frames, only.frames_removed) == (8, 5)
+    assert "seen and removed by turns: person 1 (gone in 5 of 8 frames)" in summary(told(tally))
 
 
 def test_no_frames_are_a_report_too(clip: Path) -> None:
