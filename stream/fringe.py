@@ -36,10 +36,10 @@ def fringes(things: Sequence[FoundThing], logits: NDArray[np.float32]) -> list[M
     distance, nearest = _nearest(owner)
     areas = np.array([np.count_nonzero(each.mask) for each in things], np.float32)
     reach = _REACH * np.sqrt(areas) * np.interp(areas / owner.size, _SHARES, (0, 1))
-    likely = logits[1:].max(0) > logits[0] + np.float32(_ODDS - np.log(len(KIND_OF)))
-    near = likely & (owner < 0) & (distance <= reach[nearest])
+    near = (owner < 0) & (distance <= reach[nearest])
     kinds = np.array([KIND_OF[each.label] for each in things])
-    near[near] = _kind_odds(logits[:, near], kinds[nearest[near]]) > _ODDS
+    beside = logits.reshape(len(logits), -1).take(np.flatnonzero(near), axis=1)
+    near[near] = _kind_odds(beside, kinds[nearest[near]]) > _ODDS
     return [_held_together(near & (nearest == number), each.mask) for number, each in enumerate(things)]
 
 
@@ -66,5 +66,7 @@ def _held_together(near: Mask, own: Mask) -> Mask:
     """What of `near` hangs together with `own`, without that."""
     if not near.any():
         return near
-    _, label = cv2.connectedComponents((near | own).view(np.uint8), connectivity=8)
-    return near & np.isin(label, np.unique(label[own]))
+    count, label = cv2.connectedComponents((near | own).view(np.uint8), connectivity=8)
+    together = np.zeros(count, bool)
+    together[label[own]] = True
+    return near & together[label]
