@@ -69,4 +69,4 @@ def _held_together(near: Mask, own: Mask) -> Mask:
     count, label = cv2.connectedComponents((near | own).view(np.uint8), connectivity=8)
     together = np.zeros(count, bool)
     together[label[own]] = True
-    return near & together[label]
+    return np.asarray(near & together[label], np.bool_)
