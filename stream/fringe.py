@@ -19,8 +19,11 @@ from stream.types import Mask
 _ODDS = -1.5
 _REACH = 0.4
 
-# The outlines of small things run lower already; a fringe of theirs would be other things more often.
-_SHARES = (0.005, 0.02)
+SMALL = (0.005, 0.02)
+"""Shares of the picture from which things grow less small, and from which they are small no more.
+
+The outlines of small things run lower already; a fringe of theirs would be other things more often.
+"""
 
 
 def fringes(things: Sequence[FoundThing], logits: NDArray[np.float32]) -> list[Mask]:
@@ -35,7 +38,7 @@ def fringes(things: Sequence[FoundThing], logits: NDArray[np.float32]) -> list[M
         owner[each.mask] = number
     distance, nearest = _nearest(owner)
     areas = np.array([np.count_nonzero(each.mask) for each in things], np.float32)
-    reach = _REACH * np.sqrt(areas) * np.interp(areas / owner.size, _SHARES, (0, 1))
+    reach = _REACH * np.sqrt(areas) * np.interp(areas / owner.size, SMALL, (0, 1))
     near = (owner < 0) & (distance <= reach[nearest])
     kinds = np.array([KIND_OF[each.label] for each in things])
     beside = logits.reshape(len(logits), -1).take(np.flatnonzero(near), axis=1)

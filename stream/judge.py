@@ -52,8 +52,10 @@ _STUFF_SECONDS = 2.5
 _FORGET_SECONDS = 30.0
 _PARKED_SPEED = 0.02
 _UNSETTLED_SECONDS = 6.0
-_UNSETTLED_TRAVEL = 0.5 * OWN_TRAVEL
 _UNSETTLED_SUBJECT = 0.5
+_HARDLY = 0.5 * OWN_TRAVEL
+"""Own sizes below which something has hardly moved."""
+
 _STOOD_SECONDS = 2.0
 """How long something must be known to have got about so little that it stands."""
 
@@ -186,9 +188,9 @@ def forbidden(tracks: Sequence[Track], verdicts: Sequence[Verdict]) -> set[int]:
 
 def _is_moving(each: Track) -> bool:
     # Who walks by hides now one part of what stands and now another: its box moves, but does not get away.
-    stood = each.age >= _STOOD_SECONDS and each.ranged < _UNSETTLED_TRAVEL
-    gone = not stood and (each.speed > _PARKED_SPEED or each.travel > OWN_TRAVEL)
-    return each.label in ANIMATE or gone
+    stood = each.age >= _STOOD_SECONDS and each.ranged < _HARDLY
+    moves = not stood and (each.speed > _PARKED_SPEED or each.travel > OWN_TRAVEL)
+    return each.label in ANIMATE or moves
 
 
 def _view(
@@ -301,7 +303,7 @@ def _settled(each: Track, action: Action, config: JudgeConfig) -> bool:
     if each.age >= _UNSETTLED_SECONDS:
         return True
     # At this pace, will it have come far enough by then?
-    if each.travel < max(_UNSETTLED_TRAVEL, OWN_TRAVEL * each.age / _UNSETTLED_SECONDS):
+    if each.travel < max(_HARDLY, OWN_TRAVEL * each.age / _UNSETTLED_SECONDS):
         return True
     if action == "keep":
         return False

@@ -22,7 +22,7 @@ from models.reported import left_out
 from models.weights import weights_path
 from stream import edges, regions
 from stream.errors import UsageError
-from stream.fringe import fringes
+from stream.fringe import SMALL, fringes
 from stream.networks import (
     STUFF_SIDE,
     Networks,
@@ -56,9 +56,9 @@ _PEAK, _WINDOW = 0.3, 9
 # precision (.71) on 120 photographs.
 _AGREEMENT = 0.3
 
-# Log odds at which an outline runs, for things of so much of the picture: of small ones the network is sure
+# Log odds at which an outline runs, of small things and of others: of small ones the network is sure
 # of the trunk alone, and of limbs only that they may be there. People in street frames: IoU .474 to .496.
-_OUTLINE_SHARES, _OUTLINE_ODDS = (0.005, 0.02), (-1.0, 0.0)
+_OUTLINE_ODDS = (-1.0, 0.0)
 
 _NOTHING = np.zeros(0, np.float32)
 
@@ -272,7 +272,7 @@ def _enlarged(thing: FoundThing, others: Mask, odds: NDArray[np.float32]) -> Mas
     size = ((right - left) * STRIDE, (bottom - top) * STRIDE)
     mine, theirs = (_nearness(cells[window], size) for cells in (thing.mask, others))
     fine = (slice(top * STRIDE, bottom * STRIDE), slice(left * STRIDE, right * STRIDE))
-    least = np.interp(np.count_nonzero(thing.mask) / thing.mask.size, _OUTLINE_SHARES, _OUTLINE_ODDS)
+    least = np.interp(np.count_nonzero(thing.mask) / thing.mask.size, SMALL, _OUTLINE_ODDS)
     out[fine] = (odds[fine] > least) & (mine > theirs)
     return out
 
